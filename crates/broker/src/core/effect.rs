@@ -1,0 +1,161 @@
+//! What a namespace does in answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lockstep_model::{
+    BodyId, ConnectionId, LockToken, MessageSessionId, MessageState, OutgoingLinkId, PropertyOverlay,
+    Refusal, RequestId, SequenceNumber, Timestamp,
+};
+use lockstep_store::Batch;
+
+/// The effects of one or several commands.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// What must become durable.
+    pub batch: Batch,
+    /// May leave the process at once, in order.
+    pub immediate: Vec<Routed>,
+    /// May leave, in order, when the batch and all before it are durable.
+    pub fenced: Vec<Routed>,
+}
+
+/// An effect and the connection that it is for.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Routed {
+    /// Whose.
+    pub connection: ConnectionId,
+    /// What.
+    pub effect: Effect,
+}
+
+/// What a connection is told.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// The attach is granted. Immediate; precedes every delivery on the link.
+    Attached(AttachGrant),
+    /// The attach is refused (fenced); the link is forgotten.
+    AttachRefused {
+        /// The link.
+        link: OutgoingLinkId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A message for a link. Immediate in peek-lock mode, fenced in receive-and-delete mode.
+    Deliver(Box<Delivery>),
+    /// Nothing more can be delivered under the drained credit. Fenced, and after every delivery
+    /// made before it.
+    Drained {
+        /// The link.
+        link: OutgoingLinkId,
+    },
+    /// The link is gone (fenced): in answer to a clean detach (`cause` is `None`), or because
+    /// the core ended it (expiry, take-over).
+    Detached {
+        /// The link.
+        link: OutgoingLinkId,
+        /// Why, if the core ended it.
+        cause: Option<Refusal>,
+    },
+    /// The answer to a command (fenced).
+    Reply {
+        /// The command's number.
+        request: RequestId,
+        /// The answer.
+        reply: Reply,
+    },
+}
+
+/// A granted attach.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AttachGrant {
+    /// The link.
+    pub link: OutgoingLinkId,
+    /// The message session that the link holds or browses, and for holders until when.
+    pub message_session: Option<(MessageSessionId, Option<Timestamp>)>,
+}
+
+/// One message on its way to a receiver.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Delivery {
+    /// The receiver.
+    pub link: OutgoingLinkId,
+    /// The lock; of no use in receive-and-delete mode except for `Sent` and `Return`.
+    pub token: LockToken,
+    /// Position in the entity.
+    pub sequence_number: SequenceNumber,
+    /// When it was accepted.
+    pub enqueued_at: Timestamp,
+    /// Until when it is locked: its own lock's end, or that of the message-session lock; `None`
+    /// in receive-and-delete mode.
+    pub locked_until: Option<Timestamp>,
+    /// Failed deliveries before this one.
+    pub delivery_count: u32,
+    /// Its bytes.
+    pub body: BodyRef,
+    /// Application properties laid over it.
+    pub properties: Option<Arc<PropertyOverlay>>,
+}
+
+/// Where the bytes of a message are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BodyRef {
+    /// Their name.
+    pub id: BodyId,
+    /// Their number.
+    pub size_bytes: u32,
+    /// The bytes themselves, if they were at hand (the runtime fills them in from its cache;
+    /// the core leaves `None`).
+    pub bytes: Option<Bytes>,
+}
+
+/// One message seen by peek.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PeekedMessage {
+    /// Position in the entity.
+    pub sequence_number: SequenceNumber,
+    /// When it was accepted.
+    pub enqueued_at: Timestamp,
+    /// Failed deliveries so far.
+    pub delivery_count: u32,
+    /// Active, deferred or scheduled.
+    pub state: MessageState,
+    /// Its bytes.
+    pub body: BodyRef,
+    /// Application properties laid over it.
+    pub properties: Option<Arc<PropertyOverlay>>,
+}
+
+/// A message-session state on its way to a reader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StateValue {
+    /// None is set.
+    Absent,
+    /// At hand.
+    Inline(Bytes),
+    /// In the store, as it stood when every commit before the reply's fence was durable; the
+    /// runtime reads it.
+    Stored,
+}
+
+/// The answer to a command.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reply {
+    /// The messages are stored; this is the number of the first, the others follow it.
+    Enqueued(SequenceNumber),
+    /// The settlement was made, except for these tokens (by position) and reasons. By
+    /// management there is either no failure or a `Refused`.
+    Settled(Vec<(u32, Refusal)>),
+    /// New lock ends, in the order asked.
+    Renewed(Vec<Timestamp>),
+    /// The state of the message session asked for.
+    MessageSessionState(StateValue),
+    /// Ids, ascending; perhaps fewer than asked.
+    MessageSessions(Vec<MessageSessionId>),
+    /// Messages, ascending; perhaps fewer than asked.
+    Peeked(Vec<PeekedMessage>),
+    /// Done.
+    Done,
+    /// Refused; nothing changed.
+    Refused(Refusal),
+}

@@ -1,0 +1,31 @@
+//! The pure core: `(state, now, command) -> effects`. One [`Namespace`](self) is one
+//! deterministic state machine with one owner.
+//!
+//! ## Order and durability
+//! * Every write of one `apply` goes into [`Output::batch`]; the runtime makes it durable as a
+//!   whole under a commit number and tells the core so with [`Command::Committed`].
+//! * [`Output::immediate`] may leave the process at once; [`Output::fenced`] leaves only when
+//!   every batch up to and including this one is durable (docs/architecture.md, rules 1 and 2).
+//! * A row made in a batch is handed to no receiver before `Committed` for that batch.
+
+pub mod command;
+pub mod effect;
+
+pub use command::{Attach, Command, Departure, Enqueue, HolderClaim, LinkIdentity, ReceiveIntent, SettleVia};
+pub use effect::{AttachGrant, BodyRef, Delivery, Effect, Output, PeekedMessage, Reply, Routed, StateValue};
+
+use lockstep_model::LockToken;
+
+/// Where random lock tokens come from: an argument, like time.
+pub trait IdSource {
+    /// A token that was never returned before.
+    fn lock_token(&mut self) -> LockToken;
+}
+
+/// Switches of the core that hold for a whole namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CoreConfig {
+    /// A broken connection releases its message-session locks at once (as a clean close does,
+    /// nothing counted) instead of holding them to their expiry (semantics D-3).
+    pub release_message_sessions_on_connection_loss: bool,
+}

@@ -1,0 +1,40 @@
+//! Limits of the domain, each with its unit and where it comes from.
+
+use std::time::Duration;
+
+/// Characters of a message-session id, message-id or partition key (semantics A-7, B-7).
+pub const MESSAGE_SESSION_ID_CHARS_MAX: usize = 128;
+/// Characters of a message-id of type string (semantics B-7).
+pub const MESSAGE_ID_CHARS_MAX: usize = 128;
+/// Characters of an entity name (semantics B-99).
+pub const ENTITY_NAME_CHARS_MAX: usize = 260;
+/// Default of an entity's `max_message_size_bytes` (Azure Standard: 256 KiB; semantics B-6).
+pub const MESSAGE_SIZE_BYTES_DEFAULT: u64 = 256 * 1024;
+/// Largest `max_message_size_bytes` that can be configured (semantics B-6).
+pub const MESSAGE_SIZE_BYTES_MAX: u64 = 100 * 1024 * 1024;
+/// Messages in one batch (semantics B-6).
+pub const BATCH_MESSAGES_MAX: usize = 4_500;
+/// Bytes of one batch, also on large-message entities (semantics B-6).
+pub const BATCH_SIZE_BYTES_MAX: u64 = 1024 * 1024;
+/// Default lock duration (semantics D-1).
+pub const LOCK_DURATION_DEFAULT: Duration = Duration::from_secs(60);
+/// Shortest lock duration (semantics A-44).
+pub const LOCK_DURATION_MIN: Duration = Duration::from_secs(5);
+/// Longest lock duration (semantics A-44).
+pub const LOCK_DURATION_MAX: Duration = Duration::from_secs(300);
+/// Default `max_delivery_count` (semantics B-29).
+pub const DELIVERY_COUNT_DEFAULT: u32 = 10;
+/// How long an accept of the next message session waits when the client names no time
+/// (semantics A-33).
+pub const ACCEPT_WAIT_DEFAULT: Duration = Duration::from_secs(65);
+/// The longest wait that a client may ask for (wire.md 6.3: honour 70 s, cap only at 10 min or
+/// more).
+pub const ACCEPT_WAIT_MAX: Duration = Duration::from_secs(600);
+/// Messages that one peek may return, whatever it asked for.
+pub const PEEK_MESSAGES_MAX: u32 = 1_000;
+/// Bytes that one peek may return; the first message is returned even when it is larger.
+pub const PEEK_SIZE_BYTES_MAX: u64 = 1024 * 1024;
+/// Message-session ids that one listing may return, whatever it asked for.
+pub const MESSAGE_SESSIONS_LISTED_MAX: u32 = 1_000;
+/// Lock tokens that one management request may carry.
+pub const LOCK_TOKENS_PER_REQUEST_MAX: usize = 10_000;

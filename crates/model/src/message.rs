@@ -1,0 +1,119 @@
+//! Messages as the broker sees them: mostly opaque bytes with a few facts beside them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::MessageSessionId;
+
+/// A message on its way into an entity.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IncomingMessage {
+    /// The whole encoded message as it will be stored: the sender's sections, with a generated
+    /// message-id where there was none.
+    pub encoded: Bytes,
+    /// `group-id`, if it was sent.
+    pub message_session: Option<MessageSessionId>,
+}
+
+/// How a receiver takes messages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReceiveMode {
+    /// Locked until settled (at least once).
+    PeekLock,
+    /// Removed before it is sent (at most once).
+    ReceiveAndDelete,
+}
+
+/// Where a stored message stands; the values are those of `x-opt-message-state`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(u8)]
+pub enum MessageState {
+    /// Waiting or locked.
+    #[default]
+    Active = 0,
+    /// Set aside, found by its sequence number only.
+    Deferred = 1,
+    /// Waits for its time.
+    Scheduled = 2,
+}
+
+/// One value of a [`PropertyOverlay`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PropertyValue {
+    /// An AMQP-encoded value of a simple type, opaque to the broker.
+    Encoded(Bytes),
+    /// A text of the broker's own.
+    Text(Box<str>),
+}
+
+/// Application properties that settlements added or replaced, recorded beside the untouched
+/// message (semantics B-21, B-22). Ordered by name.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PropertyOverlay(BTreeMap<Box<str>, PropertyValue>);
+
+impl PropertyOverlay {
+    /// An overlay that changes nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sets one property, replacing an earlier value.
+    pub fn set(&mut self, name: impl Into<Box<str>>, value: PropertyValue) {
+        self.0.insert(name.into(), value);
+    }
+
+    /// Lays `newer` over this one.
+    pub fn merge(&mut self, newer: &Self) {
+        for (name, value) in &newer.0 {
+            self.0.insert(name.clone(), value.clone());
+        }
+    }
+
+    /// The value of one property, if the overlay sets it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&PropertyValue> {
+        self.0.get(name)
+    }
+
+    /// All properties, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &PropertyValue)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
+
+    /// Bytes of its names and values: what it adds to the size of a message, roughly.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.0
+            .iter()
+            .map(|(name, value)| {
+                name.len()
+                    + match value {
+                        PropertyValue::Encoded(bytes) => bytes.len(),
+                        PropertyValue::Text(text) => text.len(),
+                    }
+            })
+            .sum()
+    }
+}
+
+/// What a receiver says about a message it holds locked; the model side of an AMQP outcome.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Settlement {
+    /// Processed: remove it.
+    Complete,
+    /// Failed: unlock it, count the delivery, lay the properties over it.
+    Abandon(PropertyOverlay),
+    /// Hopeless: move it to the dead-letter queue; reason and description are among the
+    /// properties.
+    DeadLetter(PropertyOverlay),
+    /// Not looked at: unlock it, count nothing.
+    Release,
+}

@@ -1,0 +1,17 @@
+//! Where the broker's writes become durable: the [`Store`] trait, the registry of keys and
+//! records, a memory store and the RocksDB store.
+//!
+//! What is absent: domain decisions (who may, what next), AMQP, and threads of its own besides
+//! those of RocksDB. A [`Batch`] is a self-contained list of puts and deletes, so that it can be
+//! shipped elsewhere unchanged.
+#![warn(missing_docs)]
+
+mod api;
+mod batch;
+mod records;
+
+pub use api::{LoadVisitor, Store, StoreError};
+pub use batch::{Batch, Operation, Table};
+pub use records::{
+    CounterRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord, NamespaceRecord,
+};
