@@ -8,6 +8,7 @@
 
 pub mod codec;
 mod event;
+pub mod message;
 pub mod types;
 mod violation;
 

@@ -1,0 +1,119 @@
+//! Where the sections of a message are.
+
+use std::ops::Range;
+
+use super::{MessageError, Result, section};
+use crate::codec::{Cursor, read_descriptor};
+
+/// Ranges of whole sections, descriptors included.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sections {
+    /// header
+    pub header: Option<Range<usize>>,
+    /// delivery-annotations
+    pub delivery_annotations: Option<Range<usize>>,
+    /// message-annotations
+    pub message_annotations: Option<Range<usize>>,
+    /// properties
+    pub properties: Option<Range<usize>>,
+    /// application-properties
+    pub application_properties: Option<Range<usize>>,
+    /// Every body section and the footer: from the first of them to the message's end. May be
+    /// empty.
+    pub body: Range<usize>,
+    /// footer; it is inside `body`
+    pub footer: Option<Range<usize>>,
+}
+
+/// One section as it stands in the message.
+pub(super) struct RawSection<'a> {
+    pub(super) code: u8,
+    pub(super) range: Range<usize>,
+    /// The described value.
+    pub(super) value: &'a [u8],
+}
+
+/// Reads the section at `at`.
+#[inline]
+pub(super) fn section_at(message: &[u8], at: usize) -> Result<RawSection<'_>> {
+    let mut cursor = Cursor::new(message, at);
+    let code = match message.get(at..at + 3) {
+        // How every client writes it.
+        Some(&[0x00, 0x53, code]) => {
+            cursor = Cursor::new(message, at + 3);
+            code
+        }
+        _ => read_descriptor(&mut cursor)?
+            .and_then(|code| u8::try_from(code).ok())
+            .ok_or(MessageError::UnknownSection)?,
+    };
+    let value = cursor.value()?;
+    let constructor = value.first().copied().unwrap_or(0);
+    let right_type = match code {
+        section::HEADER | section::PROPERTIES | section::AMQP_SEQUENCE => {
+            matches!(constructor, 0x45 | 0xc0 | 0xd0)
+        }
+        section::DELIVERY_ANNOTATIONS
+        | section::MESSAGE_ANNOTATIONS
+        | section::APPLICATION_PROPERTIES
+        | section::FOOTER => matches!(constructor, 0xc1 | 0xd1),
+        section::DATA => matches!(constructor, 0xa0 | 0xb0),
+        section::AMQP_VALUE => true,
+        _ => return Err(MessageError::UnknownSection),
+    };
+    if !right_type {
+        return Err(MessageError::InvalidField);
+    }
+    Ok(RawSection { code, range: at..cursor.position(), value })
+}
+
+/// Finds the sections and checks their order, that none stands twice, and that the body is of
+/// one kind: any number of data sections, any number of amqp-sequence sections, or one
+/// amqp-value. A message may have no body, or nothing at all. Values are passed by their size
+/// and not looked into.
+///
+/// # Errors
+/// See [`MessageError`]; the first fault that is met.
+pub fn scan(message: &[u8]) -> Result<Sections> {
+    let mut sections = Sections { body: message.len()..message.len(), ..Sections::default() };
+    let mut at = 0;
+    // 0 before the first section, which no section's code equals.
+    let mut last = 0;
+    while at < message.len() {
+        let RawSection { code, range, .. } = section_at(message, at)?;
+        at = range.end;
+        check_order(last, code)?;
+        last = code;
+        match code {
+            section::HEADER => sections.header = Some(range),
+            section::DELIVERY_ANNOTATIONS => sections.delivery_annotations = Some(range),
+            section::MESSAGE_ANNOTATIONS => sections.message_annotations = Some(range),
+            section::PROPERTIES => sections.properties = Some(range),
+            section::APPLICATION_PROPERTIES => sections.application_properties = Some(range),
+            _ => {
+                sections.body.start = sections.body.start.min(range.start);
+                if code == section::FOOTER {
+                    sections.footer = Some(range);
+                }
+            }
+        }
+    }
+    Ok(sections)
+}
+
+/// Codes of sections ascend in the order that sections have to have.
+#[inline]
+fn check_order(last: u8, code: u8) -> Result<()> {
+    const BODY: std::ops::RangeInclusive<u8> = section::DATA..=section::AMQP_VALUE;
+    if code == last {
+        return match code {
+            section::DATA | section::AMQP_SEQUENCE => Ok(()),
+            section::AMQP_VALUE => Err(MessageError::MixedBody),
+            _ => Err(MessageError::DuplicateSection),
+        };
+    }
+    if BODY.contains(&last) && BODY.contains(&code) {
+        return Err(MessageError::MixedBody);
+    }
+    if code < last { Err(MessageError::SectionOrder) } else { Ok(()) }
+}
