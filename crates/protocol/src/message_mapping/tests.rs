@@ -1,0 +1,546 @@
+use bytes::{Bytes, BytesMut};
+use lockstep_amqp::{
+    codec::encode_value,
+    message::{
+        Header, Properties, decode_header, decode_map_section, decode_properties, encode_batch,
+        encode_header, encode_map_section, encode_properties, scan, section,
+    },
+    types::{Described, Map, Symbol, Value},
+};
+use lockstep_model::{
+    Feature, IncomingMessage, LockToken, MessageSessionId, MessageState, PropertyOverlay, PropertyValue,
+    Refusal, SequenceNumber, Timestamp, limits,
+};
+
+use super::*;
+
+const GENERATED: &str = "abababababababababababababababab";
+
+/// Sections of a message, in their order; body and footer as raw bytes.
+#[derive(Default)]
+struct Parts {
+    header: Option<Header>,
+    delivery_annotations: Option<Map>,
+    message_annotations: Option<Map>,
+    properties: Option<Properties>,
+    application_properties: Option<Map>,
+    rest: Vec<u8>,
+}
+
+fn encoded(value: &Value) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    encode_value(&mut out, value);
+    out.to_vec()
+}
+
+fn put_map(out: &mut BytesMut, code: u8, map: Option<&Map>) {
+    let Some(map) = map else { return };
+    let entries: Vec<_> = map.iter().map(|(key, value)| (encoded(key), encoded(value))).collect();
+    encode_map_section(out, code, entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())));
+}
+
+impl Parts {
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        if let Some(header) = &self.header {
+            encode_header(&mut out, header);
+        }
+        put_map(&mut out, section::DELIVERY_ANNOTATIONS, self.delivery_annotations.as_ref());
+        put_map(&mut out, section::MESSAGE_ANNOTATIONS, self.message_annotations.as_ref());
+        if let Some(properties) = &self.properties {
+            encode_properties(&mut out, properties);
+        }
+        put_map(&mut out, section::APPLICATION_PROPERTIES, self.application_properties.as_ref());
+        out.extend_from_slice(&self.rest);
+        out.freeze()
+    }
+
+    fn decode(message: &[u8]) -> Self {
+        let sections = scan(message).expect("a message");
+        let map = |range: Option<std::ops::Range<usize>>| {
+            range.map(|range| decode_map_section(&message[range]).expect("a map"))
+        };
+        Self {
+            header: sections.header.map(|range| decode_header(&message[range]).expect("a header")),
+            delivery_annotations: map(sections.delivery_annotations),
+            message_annotations: map(sections.message_annotations),
+            properties: sections
+                .properties
+                .map(|range| decode_properties(&message[range]).expect("properties")),
+            application_properties: map(sections.application_properties),
+            rest: message[sections.body].to_vec(),
+        }
+    }
+}
+
+fn with_id() -> Properties {
+    Properties { message_id: Some(Value::string("m1")), ..Properties::default() }
+}
+
+fn symbols(entries: &[(&str, Value)]) -> Map {
+    entries.iter().map(|(key, value)| (Value::symbol(key), value.clone())).collect()
+}
+
+fn strings(entries: &[(&str, Value)]) -> Map {
+    entries.iter().map(|(key, value)| (Value::string(key), value.clone())).collect()
+}
+
+fn data(content: &[u8]) -> Vec<u8> {
+    let mut section = vec![0x00, 0x53, section::DATA];
+    section.extend(encoded(&Value::Binary(Bytes::copy_from_slice(content))));
+    section
+}
+
+fn receive(payload: Bytes) -> Result<IncomingMessage, Refusal> {
+    let mut all = incoming(payload, 0, &mut || [0xab; 16])?;
+    assert_eq!(all.len(), 1);
+    Ok(all.remove(0))
+}
+
+fn facts() -> DeliveryFacts<'static> {
+    DeliveryFacts {
+        sequence_number: SequenceNumber(7),
+        enqueued_at: Timestamp::from_unix_millis(1_000),
+        locked_until: Some(Timestamp::from_unix_millis(61_000)),
+        delivery_count: 0,
+        lock_token: Some(LockToken::from_uuid_bytes([5; 16])),
+        state: None,
+        properties: None,
+    }
+}
+
+fn deliver(encoded: &Bytes, facts: &DeliveryFacts<'_>) -> Parts {
+    let Outgoing { prefix, rest } = outgoing(encoded, facts).expect("readable");
+    Parts::decode(&[prefix, rest].concat())
+}
+
+fn own_annotations() -> Vec<(&'static str, Value)> {
+    vec![
+        ("x-opt-sequence-number", Value::Long(7)),
+        ("x-opt-enqueued-time", Value::Timestamp(1_000)),
+        ("x-opt-locked-until", Value::Timestamp(61_000)),
+    ]
+}
+
+mod incoming_messages {
+    use super::*;
+
+    #[test]
+    fn a_message_with_an_id_is_stored_byte_by_byte() {
+        let message = Parts { properties: Some(with_id()), rest: data(b"body"), ..Parts::default() }.encode();
+        let received = receive(message.clone()).expect("good");
+        assert_eq!(received, IncomingMessage { encoded: message, message_session: None });
+    }
+
+    #[test]
+    fn a_missing_message_id_is_generated_and_all_else_stays() {
+        let rest = [data(b"one"), data(b"two")].concat();
+        let others = Properties {
+            to: Some(Value::string("t")),
+            subject: Some("a".repeat(300).into()),
+            group_id: Some("g".into()),
+            ..Properties::default()
+        };
+        let application_properties = Some(strings(&[("a", Value::Null)]));
+        for properties in [None, Some(Properties::default()), Some(others)] {
+            let sent = Parts {
+                header: Some(Header { durable: Some(true), ..Header::default() }),
+                properties: properties.clone(),
+                application_properties: application_properties.clone(),
+                rest: rest.clone(),
+                ..Parts::default()
+            };
+            let stored = Parts::decode(&receive(sent.encode()).expect("good").encoded);
+            let expected =
+                Properties { message_id: Some(Value::string(GENERATED)), ..properties.unwrap_or_default() };
+            assert_eq!(stored.properties, Some(expected));
+            assert_eq!(stored.header, sent.header);
+            assert_eq!(stored.application_properties, application_properties);
+            assert_eq!(stored.rest, rest);
+        }
+    }
+
+    #[test]
+    fn a_message_of_nothing_is_given_an_id() {
+        let stored = Parts::decode(&receive(Bytes::new()).expect("good").encoded);
+        assert_eq!(stored.properties.expect("properties").message_id, Some(Value::string(GENERATED)));
+        assert!(stored.rest.is_empty());
+    }
+
+    #[test]
+    fn message_ids_keep_their_type() {
+        for id in [Value::Ulong(0), Value::Ulong(7), Value::Uuid([1; 16]), Value::Binary(Bytes::new())] {
+            let properties = Properties { message_id: Some(id), ..Properties::default() };
+            let message = Parts { properties: Some(properties), ..Parts::default() }.encode();
+            assert_eq!(receive(message.clone()).expect("good").encoded, message);
+        }
+    }
+
+    #[test]
+    fn the_group_id_names_the_message_session() {
+        for (group_id, expected) in [(None, None), (Some(""), Some("")), (Some("g"), Some("g"))] {
+            let properties = Properties { group_id: group_id.map(Into::into), ..with_id() };
+            let message = Parts { properties: Some(properties), ..Parts::default() }.encode();
+            let expected = expected.map(|id| MessageSessionId::new(id).expect("short"));
+            assert_eq!(receive(message).expect("good").message_session, expected);
+        }
+    }
+
+    #[test]
+    fn ids_over_128_characters_are_refused_by_name() {
+        let long = "ü".repeat(129);
+        let too_long = |field| Err(Refusal::IdTooLong { field, chars: 129 });
+        let of = |properties| receive(Parts { properties: Some(properties), ..Parts::default() }.encode());
+        let message_id = Some(Value::string(&long));
+        assert_eq!(of(Properties { message_id, ..Properties::default() }), too_long("MessageId"));
+        assert_eq!(
+            of(Properties { group_id: Some(long.as_str().into()), ..with_id() }),
+            too_long("SessionId")
+        );
+        let message_annotations = Some(symbols(&[("x-opt-partition-key", Value::string(&long))]));
+        let message = Parts { message_annotations, ..Parts::default() }.encode();
+        assert_eq!(receive(message), too_long("PartitionKey"));
+    }
+
+    #[test]
+    fn a_group_id_of_another_type_is_malformed() {
+        let mut fields = vec![Value::Null; 10];
+        fields.push(Value::Int(1));
+        let message = [vec![0x00, 0x53, section::PROPERTIES], encoded(&Value::List(fields))].concat();
+        assert_eq!(
+            receive(message.into()),
+            Err(Refusal::Malformed("the group-id (SessionId) has to be a string"))
+        );
+    }
+
+    #[test]
+    fn annotations_that_may_not_be_null_are_refused_and_the_others_pass() {
+        let of = |key: &str, value| {
+            let message_annotations = Some(symbols(&[(key, value)]));
+            receive(Parts { message_annotations, ..Parts::default() }.encode())
+        };
+        for key in ["x-opt-scheduled-enqueue-time", "x-opt-message-state", "x-opt-enqueue-sequence-number"] {
+            assert!(matches!(of(key, Value::Null), Err(Refusal::InvalidArgument(_))), "{key}");
+        }
+        for key in [
+            "x-opt-partition-key",
+            "x-opt-deadletter-source",
+            "x-opt-locked-until",
+            "x-opt-sequence-number",
+            "x-opt-enqueued-time",
+            "x-opt-lock-token",
+        ] {
+            assert!(of(key, Value::Null).is_ok(), "{key}");
+        }
+        assert!(matches!(of("x-opt-partition-key", Value::Int(1)), Err(Refusal::InvalidArgument(_))));
+    }
+
+    #[test]
+    fn scheduling_and_time_to_live_are_refused_by_name() {
+        let message_annotations = Some(symbols(&[("x-opt-scheduled-enqueue-time", Value::Timestamp(1))]));
+        assert_eq!(
+            receive(Parts { message_annotations, ..Parts::default() }.encode()),
+            Err(Refusal::NotSupported(Feature::Scheduling))
+        );
+        let time_to_live = Err(Refusal::NotSupported(Feature::TimeToLive));
+        let header = Some(Header { ttl: Some(60_000), ..Header::default() });
+        assert_eq!(receive(Parts { header, ..Parts::default() }.encode()), time_to_live);
+        let properties = Some(Properties { absolute_expiry_time: Some(1), ..with_id() });
+        assert_eq!(receive(Parts { properties, ..Parts::default() }.encode()), time_to_live);
+        let header = Some(Header::default());
+        assert!(receive(Parts { header, ..Parts::default() }.encode()).is_ok());
+    }
+
+    #[test]
+    fn malformed_messages_are_refused_with_a_text() {
+        let properties = Parts { properties: Some(with_id()), ..Parts::default() }.encode();
+        let out_of_order = [data(b"x"), properties.to_vec()].concat();
+        let twice = [properties.clone(), properties.clone()].concat();
+        let cut = properties[..properties.len() - 1].to_vec();
+        let unknown = vec![0x00, 0x53, 0x79, 0x40];
+        let mixed = [data(b"x"), vec![0x00, 0x53, section::AMQP_VALUE, 0x40]].concat();
+        let bad_header = vec![0x00, 0x53, section::HEADER, 0xc0, 3, 1, 0xa1, 0];
+        let bad_map = vec![0x00, 0x53, section::APPLICATION_PROPERTIES, 0xc1, 3, 2, 0xa1, 0];
+        let many_fields =
+            [vec![0x00, 0x53, section::PROPERTIES], encoded(&Value::List(vec![Value::Null; 14]))].concat();
+        for (message, mentions) in [
+            (out_of_order, "out of order"),
+            (twice, "twice"),
+            (cut, "cannot be decoded"),
+            (unknown, "section that AMQP does not know"),
+            (mixed, "several kinds"),
+            (bad_header, "wrong type"),
+            (bad_map, "cannot be decoded"),
+            (many_fields, "wrong type"),
+        ] {
+            let Err(Refusal::Malformed(text)) = receive(message.into()) else { panic!("{mentions}") };
+            assert!(text.contains(mentions), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_its_messages_in_order_each_with_its_own_session() {
+        let message = |id: &str| {
+            let properties = Properties { group_id: Some(id.into()), ..with_id() };
+            Parts { properties: Some(properties), rest: data(id.as_bytes()), ..Parts::default() }.encode()
+        };
+        let messages = vec![message("a"), message("b")];
+        let envelope = Parts { properties: Some(with_id()), ..Parts::default() }.encode();
+        let batch = Bytes::from([envelope, encode_batch(&messages)].concat());
+        let received = incoming(batch, 0x8001_3700, &mut || [0; 16]).expect("good");
+        let encoded: Vec<_> = received.iter().map(|message| message.encoded.clone()).collect();
+        assert_eq!(encoded, messages);
+        let ids: Vec<_> = received
+            .iter()
+            .map(|message| message.message_session.as_ref().expect("an id").as_str())
+            .collect();
+        assert_eq!(ids, ["a", "b"]);
+    }
+
+    #[test]
+    fn one_bad_message_refuses_its_batch() {
+        let good = Parts { properties: Some(with_id()), ..Parts::default() }.encode();
+        let batch = encode_batch(&[good, Bytes::from_static(&[0x00, 0x53, 0x79, 0x40])]);
+        assert!(matches!(incoming(batch, 0x8001_3700, &mut || [0; 16]), Err(Refusal::Malformed(_))));
+    }
+
+    #[test]
+    fn batches_of_nothing_of_another_kind_or_too_many_are_refused() {
+        let batch = |payload| incoming(payload, 0x8001_3700, &mut || [0; 16]);
+        assert!(matches!(batch(Bytes::new()), Err(Refusal::Malformed(_))));
+        let value = Bytes::from_static(&[0x00, 0x53, section::AMQP_VALUE, 0x40]);
+        assert!(matches!(batch(value), Err(Refusal::Malformed(_))));
+        let tiny = Parts { rest: data(b""), ..Parts::default() }.encode();
+        let many = vec![tiny; limits::BATCH_MESSAGES_MAX + 1];
+        assert_eq!(batch(encode_batch(&many)), Err(Refusal::TooManyMessages));
+        assert_eq!(batch(encode_batch(&many[1..])).map(|all| all.len()), Ok(limits::BATCH_MESSAGES_MAX));
+    }
+
+    #[test]
+    fn other_message_formats_are_refused() {
+        for format in [1, 0x8001_3701] {
+            let refused = incoming(Bytes::new(), format, &mut || [0; 16]);
+            assert!(matches!(refused, Err(Refusal::InvalidArgument(_))));
+        }
+    }
+}
+
+mod outgoing_messages {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_delivery_has_the_three_annotations_and_the_lock_token_and_nothing_else() {
+        let sent = Parts { properties: Some(with_id()), rest: data(b"body"), ..Parts::default() };
+        let got = deliver(&sent.encode(), &facts());
+        assert_eq!(got.message_annotations, Some(symbols(&own_annotations())));
+        assert_eq!(got.delivery_annotations, Some(symbols(&[("x-opt-lock-token", Value::Uuid([5; 16]))])));
+        assert_eq!(
+            got.header,
+            Some(Header {
+                durable: Some(false),
+                priority: Some(4),
+                ttl: None,
+                first_acquirer: None,
+                delivery_count: Some(0)
+            })
+        );
+        assert_eq!(got.properties, sent.properties);
+        assert_eq!(got.application_properties, None);
+        assert_eq!(got.rest, sent.rest);
+    }
+
+    #[test]
+    fn receive_and_delete_has_neither_lock_nor_token() {
+        let sent = Parts { properties: Some(with_id()), ..Parts::default() };
+        let got = deliver(&sent.encode(), &DeliveryFacts { locked_until: None, lock_token: None, ..facts() });
+        assert_eq!(got.message_annotations, Some(symbols(&own_annotations()[..2])));
+        assert_eq!(got.delivery_annotations, None);
+    }
+
+    #[test]
+    fn header_values_come_back_as_sent_but_the_delivery_count_is_the_brokers() {
+        let header = Header {
+            durable: Some(true),
+            priority: Some(255),
+            ttl: None,
+            first_acquirer: Some(true),
+            delivery_count: Some(9),
+        };
+        let sent = Parts { header: Some(header), ..Parts::default() }.encode();
+        for delivery_count in [0, 3, 255, 256, u32::MAX] {
+            let got = deliver(&sent, &DeliveryFacts { delivery_count, ..facts() });
+            assert_eq!(got.header, Some(Header { delivery_count: Some(delivery_count), ..header }));
+        }
+    }
+
+    #[test]
+    fn the_senders_annotations_come_back_and_its_values_for_the_brokers_own_do_not() {
+        let own = symbols(&[("x-opt-partition-key", Value::Null), ("mine", Value::Ushort(1))]);
+        let mut sent_message = own.clone();
+        for key in [
+            "x-opt-sequence-number",
+            "x-opt-enqueued-time",
+            "x-opt-locked-until",
+            "x-opt-lock-token",
+            "x-opt-enqueue-sequence-number",
+            "x-opt-message-state",
+        ] {
+            sent_message.push((Value::symbol(key), Value::Int(1)));
+        }
+        let delivery =
+            symbols(&[("x-opt-lock-token", Value::Uuid([9; 16])), ("theirs", Value::List(vec![]))]);
+        let sent = Parts {
+            delivery_annotations: Some(delivery),
+            message_annotations: Some(sent_message),
+            ..Parts::default()
+        };
+        let got = deliver(&sent.encode(), &facts());
+        assert_eq!(got.message_annotations, Some([own, symbols(&own_annotations())].concat()));
+        assert_eq!(
+            got.delivery_annotations,
+            Some(symbols(&[("theirs", Value::List(vec![])), ("x-opt-lock-token", Value::Uuid([5; 16]))]))
+        );
+    }
+
+    #[test]
+    fn properties_application_properties_body_and_footer_come_back_byte_by_byte() {
+        let timespan = Value::Described(Box::new(Described {
+            descriptor: Value::symbol("com.microsoft:timespan"),
+            value: Value::Long(5),
+        }));
+        let footer = {
+            let mut out = BytesMut::new();
+            put_map(&mut out, section::FOOTER, Some(&symbols(&[("f", Value::Int(1))])));
+            out.to_vec()
+        };
+        let sequence =
+            [vec![0x00, 0x53, section::AMQP_SEQUENCE], encoded(&Value::List(vec![Value::List(vec![])]))]
+                .concat();
+        for body in [
+            vec![],
+            data(b""),
+            [data(b"a"), data(b"b")].concat(),
+            [sequence.clone(), sequence].concat(),
+            vec![0x00, 0x53, section::AMQP_VALUE, 0x40],
+        ] {
+            let sent = Parts {
+                properties: Some(Properties {
+                    content_encoding: Some(Symbol::new("gzip")),
+                    user_id: Some(Bytes::from_static(b"u")),
+                    correlation_id: Some(Value::Uuid([1; 16])),
+                    ..with_id()
+                }),
+                application_properties: Some(strings(&[
+                    ("n", Value::Null),
+                    ("i", Value::Byte(-1)),
+                    ("c", Value::Char('ü')),
+                    ("t", timespan.clone()),
+                ])),
+                rest: [body, footer.clone()].concat(),
+                ..Parts::default()
+            }
+            .encode();
+            let Outgoing { rest, .. } = outgoing(&sent, &facts()).expect("readable");
+            assert_eq!(rest, sent);
+        }
+    }
+
+    #[test]
+    fn an_overlay_replaces_and_adds_application_properties() {
+        let mut overlay = PropertyOverlay::new();
+        overlay.set("b", PropertyValue::Encoded(encoded(&Value::Null).into()));
+        overlay.set("DeadLetterReason", PropertyValue::Text("MaxDeliveryCountExceeded".into()));
+        let sent = Parts {
+            properties: Some(with_id()),
+            application_properties: Some(strings(&[("a", Value::Short(1)), ("b", Value::Int(2))])),
+            rest: data(b"body"),
+            ..Parts::default()
+        };
+        let got = deliver(&sent.encode(), &DeliveryFacts { properties: Some(&overlay), ..facts() });
+        assert_eq!(
+            got.application_properties,
+            Some(strings(&[
+                ("a", Value::Short(1)),
+                ("DeadLetterReason", Value::string("MaxDeliveryCountExceeded")),
+                ("b", Value::Null),
+            ]))
+        );
+        assert_eq!(got.properties, sent.properties);
+        assert_eq!(got.rest, sent.rest);
+    }
+
+    #[test]
+    fn an_empty_overlay_makes_no_application_properties() {
+        let overlay = PropertyOverlay::new();
+        let sent = Parts { properties: Some(with_id()), ..Parts::default() };
+        let got = deliver(&sent.encode(), &DeliveryFacts { properties: Some(&overlay), ..facts() });
+        assert_eq!(got.application_properties, None);
+    }
+
+    #[test]
+    fn an_overlay_on_a_message_without_application_properties_makes_them() {
+        let mut overlay = PropertyOverlay::new();
+        overlay.set("k".repeat(300), PropertyValue::Text("v".into()));
+        let sent = Parts { rest: data(b"body"), ..Parts::default() };
+        let got = deliver(&sent.encode(), &DeliveryFacts { properties: Some(&overlay), ..facts() });
+        assert_eq!(
+            got.application_properties,
+            Some(strings(&[("k".repeat(300).as_str(), Value::string("v"))]))
+        );
+    }
+
+    #[test]
+    fn a_peeked_message_is_whole_and_says_its_state() {
+        let sent = Parts { properties: Some(with_id()), rest: data(b"body"), ..Parts::default() };
+        for (state, number) in [(MessageState::Active, 0), (MessageState::Scheduled, 2)] {
+            let facts = DeliveryFacts {
+                locked_until: None,
+                lock_token: None,
+                state: Some(state),
+                delivery_count: 2,
+                ..facts()
+            };
+            let got = Parts::decode(&outgoing_whole(&sent.encode(), &facts, false).expect("readable"));
+            let annotations =
+                [&own_annotations()[..2], &[("x-opt-message-state", Value::Int(number))]].concat();
+            assert_eq!(got.message_annotations, Some(symbols(&annotations)));
+            assert_eq!(got.header.expect("a header").delivery_count, Some(2));
+            assert_eq!(got.properties, sent.properties);
+            assert_eq!(got.rest, sent.rest);
+        }
+    }
+
+    #[test]
+    fn a_body_left_out_is_counted() {
+        let body = [data(b"body"), data(b"more")].concat();
+        let sent = Parts {
+            properties: Some(with_id()),
+            application_properties: Some(strings(&[("a", Value::Int(2))])),
+            rest: body.clone(),
+            ..Parts::default()
+        };
+        let facts = DeliveryFacts { lock_token: None, ..facts() };
+        let got = Parts::decode(&outgoing_whole(&sent.encode(), &facts, true).expect("readable"));
+        assert!(got.rest.is_empty());
+        assert_eq!(got.application_properties, sent.application_properties);
+        assert_eq!(
+            got.delivery_annotations,
+            Some(symbols(&[("omitted-message-body-size", Value::Long(body.len() as i64))]))
+        );
+    }
+
+    #[test]
+    fn large_sequence_numbers_are_longs() {
+        let sent = Parts::default().encode();
+        let facts = DeliveryFacts { sequence_number: SequenceNumber(1 << 48), ..facts() };
+        let got = deliver(&sent, &facts);
+        let annotations = got.message_annotations.expect("annotations");
+        assert_eq!(annotations[0], (Value::symbol("x-opt-sequence-number"), Value::Long(1 << 48)));
+    }
+
+    #[test]
+    fn stored_bytes_that_are_no_message_are_unreadable() {
+        let bytes = Bytes::from_static(b"nonsense");
+        assert_eq!(outgoing(&bytes, &facts()), Err(Refusal::Unreadable));
+    }
+}
