@@ -1,10 +1,14 @@
 //! A list of puts and deletes that becomes durable as a whole or not at all.
 
+use std::fmt;
+
 use bytes::Bytes;
 use lockstep_model::{BodyId, EntityDescription, EntityId, MessageSessionId, NamespaceId, SequenceNumber};
 
-use crate::records::{
-    CounterRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord, NamespaceRecord,
+use crate::{
+    codec,
+    keys::{self, BODY_CHUNK_SIZE_BYTES, Hex},
+    records::{CounterRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord, NamespaceRecord},
 };
 
 /// A column family.
@@ -23,51 +27,92 @@ pub enum Table {
     MessageSessions = 4,
 }
 
-/// One put or delete, encoded.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Operation {
+/// One put or delete, encoded; borrowed from its [`Batch`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Operation<'a> {
     /// Set the value of a key.
     Put {
         /// Column family.
         table: Table,
         /// Encoded key.
-        key: Bytes,
+        key: &'a [u8],
         /// Encoded value.
-        value: Bytes,
+        value: &'a [u8],
     },
     /// Remove a key; nothing happens if it is absent.
     Delete {
         /// Column family.
         table: Table,
         /// Encoded key.
-        key: Bytes,
+        key: &'a [u8],
     },
 }
 
+impl fmt::Debug for Operation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put { table, key, value } => {
+                write!(f, "put {} {} ({} bytes)", table.name(), Hex(key), value.len())
+            }
+            Self::Delete { table, key } => write!(f, "delete {} {}", table.name(), Hex(key)),
+        }
+    }
+}
+
 /// Puts and deletes, in order; a later operation on a key wins.
-#[derive(Clone, Debug, Default)]
+///
+/// Keys and small values lie one behind the other in one buffer; message bodies are kept as the
+/// [`Bytes`] they came in, so that a body is not copied until the engine copies it into its log.
+#[derive(Clone, Default)]
 pub struct Batch {
-    operations: Vec<Operation>,
+    entries: Vec<Entry>,
+    arena: Vec<u8>,
+    shared: Vec<Bytes>,
     size_bytes: usize,
+}
+
+/// One operation. The key is `arena[key_at..key_end]`.
+#[derive(Clone, Copy)]
+struct Entry {
+    table: Table,
+    key_at: usize,
+    key_end: usize,
+    action: Action,
+}
+
+#[derive(Clone, Copy)]
+enum Action {
+    Delete,
+    /// The value follows the key in the arena and ends here.
+    PutArena(usize),
+    /// The value is `shared[_]`.
+    PutShared(usize),
+}
+
+/// The value of a put, as the batch holds it.
+#[derive(Clone, Copy)]
+pub(crate) enum Value<'a> {
+    Arena(&'a [u8]),
+    Shared(&'a Bytes),
 }
 
 impl Batch {
     /// An empty batch.
     #[must_use]
     pub const fn new() -> Self {
-        Self { operations: Vec::new(), size_bytes: 0 }
+        Self { entries: Vec::new(), arena: Vec::new(), shared: Vec::new(), size_bytes: 0 }
     }
 
     /// Whether it does nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.operations.is_empty()
+        self.entries.is_empty()
     }
 
     /// How many puts and deletes it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.operations.len()
+        self.entries.len()
     }
 
     /// Bytes of its keys and values.
@@ -77,39 +122,75 @@ impl Batch {
     }
 
     /// Its operations, in order.
-    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
-        self.operations.iter()
+    pub fn operations(&self) -> impl Iterator<Item = Operation<'_>> {
+        self.rows().map(|(table, key, value)| match value {
+            None => Operation::Delete { table, key },
+            Some(Value::Arena(value)) => Operation::Put { table, key, value },
+            Some(Value::Shared(value)) => Operation::Put { table, key, value },
+        })
+    }
+
+    /// Its operations, in order: table, key, and the value of a put.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Table, &[u8], Option<Value<'_>>)> {
+        self.entries.iter().map(|entry| {
+            let value = match entry.action {
+                Action::Delete => None,
+                Action::PutArena(end) => Some(Value::Arena(&self.arena[entry.key_end..end])),
+                Action::PutShared(index) => Some(Value::Shared(&self.shared[index])),
+            };
+            (entry.table, &self.arena[entry.key_at..entry.key_end], value)
+        })
     }
 
     /// Appends another batch.
     pub fn append(&mut self, mut other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        let (arena_at, shared_at) = (self.arena.len(), self.shared.len());
+        self.entries.extend(other.entries.iter().map(|entry| Entry {
+            table: entry.table,
+            key_at: entry.key_at + arena_at,
+            key_end: entry.key_end + arena_at,
+            action: match entry.action {
+                Action::Delete => Action::Delete,
+                Action::PutArena(end) => Action::PutArena(end + arena_at),
+                Action::PutShared(index) => Action::PutShared(index + shared_at),
+            },
+        }));
+        self.arena.extend_from_slice(&other.arena);
+        self.shared.append(&mut other.shared);
         self.size_bytes += other.size_bytes;
-        self.operations.append(&mut other.operations);
     }
 
     /// Writes a namespace.
     pub fn put_namespace(&mut self, id: NamespaceId, record: &NamespaceRecord) {
-        let _ = (id, record);
+        self.put(Table::System, |to| keys::put_namespace(to, id), |to| codec::encode_namespace(to, record));
     }
 
     /// Writes an entity definition, under the id of its main store.
     pub fn put_entity(&mut self, id: EntityId, description: &EntityDescription) {
-        let _ = (id, description);
+        self.put(Table::System, |to| keys::put_entity(to, id), |to| codec::encode_entity(to, description));
     }
 
     /// Writes a message store's counters.
     pub fn put_counter(&mut self, id: EntityId, record: CounterRecord) {
-        let _ = (id, record);
+        self.put(Table::System, |to| keys::put_counter(to, id), |to| codec::encode_counter(to, record));
     }
 
     /// Writes a message's row (not its body).
     pub fn put_message(&mut self, id: EntityId, sequence_number: SequenceNumber, record: &MessageRecord) {
-        let _ = (id, sequence_number, record);
+        self.put(
+            Table::Messages,
+            |to| keys::put_message(to, id, sequence_number),
+            |to| codec::encode_message(to, record),
+        );
     }
 
     /// Removes a message's row (neither its overlay nor its body).
     pub fn delete_message(&mut self, id: EntityId, sequence_number: SequenceNumber) {
-        let _ = (id, sequence_number);
+        self.delete(Table::Messages, |to| keys::put_message(to, id, sequence_number));
     }
 
     /// Writes what settlements changed about a message.
@@ -119,22 +200,44 @@ impl Batch {
         sequence_number: SequenceNumber,
         record: &MessageOverlayRecord,
     ) {
-        let _ = (id, sequence_number, record);
+        self.put(
+            Table::Overlays,
+            |to| keys::put_message(to, id, sequence_number),
+            |to| codec::encode_overlay(to, record),
+        );
     }
 
     /// Removes what settlements changed about a message.
     pub fn delete_overlay(&mut self, id: EntityId, sequence_number: SequenceNumber) {
-        let _ = (id, sequence_number);
+        self.delete(Table::Overlays, |to| keys::put_message(to, id, sequence_number));
     }
 
-    /// Writes an encoded message.
+    /// Writes an encoded message. It takes one row for every whole MiB and one for the rest, which
+    /// is written even if it is empty: so the end of a body is known, and a missing row is noticed.
+    /// A body is far smaller than the 64 GiB that its rows can number (`limits` allows 100 MiB).
     pub fn put_body(&mut self, namespace: NamespaceId, body: BodyId, encoded: Bytes) {
-        let _ = (namespace, body, encoded);
+        let mut rest = encoded;
+        for chunk in 0..=u16::MAX {
+            let value = rest.split_to(rest.len().min(BODY_CHUNK_SIZE_BYTES));
+            let last = value.len() < BODY_CHUNK_SIZE_BYTES;
+            let (key_at, key_end) = self.key(|to| to.extend_from_slice(&keys::body(namespace, body, chunk)));
+            self.size_bytes += key_end - key_at + value.len();
+            let action = Action::PutShared(self.shared.len());
+            self.shared.push(value);
+            self.entries.push(Entry { table: Table::Bodies, key_at, key_end, action });
+            if last {
+                break;
+            }
+        }
     }
 
     /// Removes an encoded message of `size_bytes` bytes.
     pub fn delete_body(&mut self, namespace: NamespaceId, body: BodyId, size_bytes: u32) {
-        let _ = (namespace, body, size_bytes);
+        for chunk in 0..=keys::last_body_chunk(size_bytes as usize) {
+            // At most 4096, because `size_bytes` is a `u32`.
+            let key = keys::body(namespace, body, chunk as u16);
+            self.delete(Table::Bodies, |to| to.extend_from_slice(&key));
+        }
     }
 
     /// Writes the state of a message session.
@@ -144,11 +247,126 @@ impl Batch {
         session: &MessageSessionId,
         record: &MessageSessionRecord,
     ) {
-        let _ = (id, session, record);
+        self.put(
+            Table::MessageSessions,
+            |to| keys::put_message_session(to, id, session),
+            |to| codec::encode_message_session(to, record),
+        );
     }
 
     /// Removes the state of a message session.
     pub fn delete_message_session(&mut self, id: EntityId, session: &MessageSessionId) {
-        let _ = (id, session);
+        self.delete(Table::MessageSessions, |to| keys::put_message_session(to, id, session));
+    }
+
+    /// Removes a body row by its key.
+    pub(crate) fn delete_raw(&mut self, table: Table, key: &[u8]) {
+        self.delete(table, |to| to.extend_from_slice(key));
+    }
+
+    fn put(&mut self, table: Table, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) {
+        let (key_at, key_end) = self.key(key);
+        value(&mut self.arena);
+        let end = self.arena.len();
+        self.size_bytes += end - key_at;
+        self.entries.push(Entry { table, key_at, key_end, action: Action::PutArena(end) });
+    }
+
+    fn delete(&mut self, table: Table, key: impl FnOnce(&mut Vec<u8>)) {
+        let (key_at, key_end) = self.key(key);
+        self.size_bytes += key_end - key_at;
+        self.entries.push(Entry { table, key_at, key_end, action: Action::Delete });
+    }
+
+    fn key(&mut self, key: impl FnOnce(&mut Vec<u8>)) -> (usize, usize) {
+        let at = self.arena.len();
+        key(&mut self.arena);
+        (at, self.arena.len())
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.operations()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMESPACE: NamespaceId = NamespaceId(1);
+
+    fn queue() -> EntityId {
+        EntityId::new(NAMESPACE, 1)
+    }
+
+    fn value_sizes(batch: &Batch) -> Vec<Option<usize>> {
+        batch
+            .operations()
+            .map(|operation| match operation {
+                Operation::Put { value, .. } => Some(value.len()),
+                Operation::Delete { .. } => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn operations_come_in_the_order_they_were_given() {
+        let mut batch = Batch::new();
+        batch.put_counter(queue(), CounterRecord { last_sequence_number: SequenceNumber(3) });
+        batch.delete_message(queue(), SequenceNumber(2));
+        batch.put_body(NAMESPACE, BodyId(5), Bytes::from_static(b"body"));
+        let text = format!("{batch:?}");
+        assert_eq!(
+            text,
+            "[put default 120000000100000004 (9 bytes), delete meta 00000001000000040000000000000002, put body \
+             0000000100000000000000050000 (4 bytes)]"
+        );
+        assert_eq!(batch.size_bytes(), 9 + 9 + 16 + 14 + 4);
+    }
+
+    #[test]
+    fn an_appended_batch_reads_as_if_written_in_one() {
+        let parts = |batch: &mut Batch, from: u64| {
+            batch.put_counter(queue(), CounterRecord { last_sequence_number: SequenceNumber(from) });
+            batch.put_body(NAMESPACE, BodyId(from), Bytes::from(vec![7; from as usize]));
+            batch.delete_overlay(queue(), SequenceNumber(from));
+        };
+        let (mut whole, mut first, mut second) = (Batch::new(), Batch::new(), Batch::new());
+        parts(&mut whole, 1);
+        parts(&mut whole, 2);
+        parts(&mut first, 1);
+        parts(&mut second, 2);
+        first.append(second);
+        first.append(Batch::new());
+        assert!(first.operations().eq(whole.operations()));
+        assert_eq!(first.size_bytes(), whole.size_bytes());
+        assert_eq!(first.len(), 6);
+    }
+
+    #[test]
+    fn a_body_ends_with_a_row_that_is_not_full() {
+        let sizes = |size: usize| {
+            let mut batch = Batch::new();
+            batch.put_body(NAMESPACE, BodyId(1), Bytes::from(vec![0; size]));
+            value_sizes(&batch).into_iter().flatten().collect::<Vec<_>>()
+        };
+        const MIB: usize = BODY_CHUNK_SIZE_BYTES;
+        assert_eq!(sizes(0), [0]);
+        assert_eq!(sizes(MIB - 1), [MIB - 1]);
+        assert_eq!(sizes(MIB), [MIB, 0]);
+        assert_eq!(sizes(2 * MIB + 1), [MIB, MIB, 1]);
+    }
+
+    #[test]
+    fn deleting_a_body_names_the_rows_that_putting_it_made() {
+        for size in [0, 5, BODY_CHUNK_SIZE_BYTES, 3 * BODY_CHUNK_SIZE_BYTES + 7] {
+            let (mut put, mut delete) = (Batch::new(), Batch::new());
+            put.put_body(NAMESPACE, BodyId(1), Bytes::from(vec![0; size]));
+            delete.delete_body(NAMESPACE, BodyId(1), size as u32);
+            let keys = |batch: &Batch| batch.rows().map(|(_, key, _)| key.to_vec()).collect::<Vec<_>>();
+            assert_eq!(keys(&put), keys(&delete));
+        }
     }
 }

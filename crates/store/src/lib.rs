@@ -8,10 +8,23 @@
 
 mod api;
 mod batch;
+mod codec;
+#[cfg(test)]
+mod contract;
+mod fault;
+mod keys;
+mod load;
+mod memory;
 mod records;
+#[cfg(feature = "rocksdb")]
+mod rocks;
 
 pub use api::{LoadVisitor, Store, StoreError};
 pub use batch::{Batch, Operation, Table};
+pub use fault::{FaultStore, Faults};
+pub use memory::MemoryStore;
 pub use records::{
     CounterRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord, NamespaceRecord,
 };
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksOptions, RocksStore};
