@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Writes everything a scenario run needs into one directory (the "interop home").
+
+    make_config.py HOME_DIRECTORY
+
+* ``lockstep.toml``   two namespaces; one queue per scenario, from ``queues.json``
+* ``policies.json``   policy name -> key; the keys are made anew on every run
+* ``certs/``          a throw-away CA and a server certificate for the loopback names
+
+Every suite (Python, JavaScript, raw frames) starts its own brokers from these files,
+so a queue, a policy or a lock duration means the same in all of them.
+"""
+
+import base64
+import json
+import pathlib
+import secrets
+import subprocess
+import sys
+
+LIBRARY = pathlib.Path(__file__).resolve().parent
+
+NAMESPACE = "sbtest"
+NAMESPACE_HOST = "sbtest.servicebus.windows.net"
+OTHER_NAMESPACE = "other"
+OTHER_NAMESPACE_HOST = "other.servicebus.windows.net"
+
+# Policy name -> rights. `secondary_key` is tested with the first of them.
+NAMESPACE_POLICIES = {
+    "root": ["Manage", "Send", "Listen"],
+    "listen-only": ["Listen"],
+    "send-only": ["Send"],
+}
+
+DEFAULTS = {"requires_session": False, "lock_duration_s": 60, "max_delivery_count": 10}
+
+
+def new_key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def queues() -> dict:
+    """Queue name -> settings, defaults filled in."""
+    listed = json.loads((LIBRARY / "queues.json").read_text())
+    return {name: {**DEFAULTS, **settings} for name, settings in listed.items()}
+
+
+def toml_queue(name: str, settings: dict) -> str:
+    lines = ["[[namespace.queue]]", f'name = "{name}"']
+    for key in DEFAULTS:
+        value = settings[key]
+        lines.append(f"{key} = {str(value).lower() if isinstance(value, bool) else value}")
+    return "\n".join(lines) + "\n"
+
+
+def toml_policy(table: str, name: str, rights: list, primary: str, secondary: str | None = None) -> str:
+    lines = [f"[[{table}]]", f'name = "{name}"', f'primary_key = "{primary}"']
+    if secondary:
+        lines.append(f'secondary_key = "{secondary}"')
+    lines.append("rights = [" + ", ".join(f'"{right}"' for right in rights) + "]")
+    return "\n".join(lines) + "\n"
+
+
+def configuration() -> tuple[str, dict]:
+    """The text of lockstep.toml and the keys in it."""
+    keys = {name: new_key() for name in NAMESPACE_POLICIES}
+    keys["root.secondary"] = new_key()
+    keys["queue-policy"] = new_key()
+    keys["other"] = new_key()
+
+    parts = [f'[[namespace]]\nname = "{NAMESPACE}"\nhost_names = ["{NAMESPACE_HOST}"]\n']
+    for name, rights in NAMESPACE_POLICIES.items():
+        secondary = keys["root.secondary"] if name == "root" else None
+        parts.append(toml_policy("namespace.policy", name, rights, keys[name], secondary))
+    for name, settings in queues().items():
+        parts.append(toml_queue(name, settings))
+        if name == "a_queue_policy_opens_only_its_queue":
+            parts.append(toml_policy("namespace.queue.policy", "queue-policy", ["Send", "Listen"], keys["queue-policy"]))
+
+    parts.append(f'[[namespace]]\nname = "{OTHER_NAMESPACE}"\nhost_names = ["{OTHER_NAMESPACE_HOST}"]\n')
+    parts.append(toml_policy("namespace.policy", "other", ["Manage", "Send", "Listen"], keys["other"]))
+    parts.append(toml_queue("only_in_the_other_namespace", DEFAULTS))
+    return "\n".join(parts), keys
+
+
+def openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+def make_certificates(directory: pathlib.Path) -> None:
+    """A CA and a server certificate that names the loopback addresses and both namespaces."""
+    directory.mkdir(parents=True, exist_ok=True)
+    authority, key = directory / "ca.pem", directory / "ca-key.pem"
+    openssl(
+        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+        "-subj", "/CN=interop test CA", "-addext", "basicConstraints=critical,CA:TRUE",
+        "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", str(key), "-out", str(authority),
+    )  # fmt: skip
+    request, server_key = directory / "server.csr", directory / "server-key.pem"
+    openssl(
+        "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-subj", "/CN=localhost", "-keyout", str(server_key), "-out", str(request),
+    )  # fmt: skip
+    extensions = directory / "server.ext"
+    extensions.write_text(
+        "basicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth\n"
+        f"subjectAltName=DNS:localhost,DNS:{NAMESPACE_HOST},DNS:{OTHER_NAMESPACE_HOST},IP:127.0.0.1,IP:::1\n"
+    )
+    openssl(
+        "x509", "-req", "-in", str(request), "-CA", str(authority), "-CAkey", str(key), "-CAcreateserial",
+        "-days", "30", "-extfile", str(extensions), "-out", str(directory / "server.pem"),
+    )  # fmt: skip
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: make_config.py HOME_DIRECTORY")
+    home = pathlib.Path(sys.argv[1])
+    home.mkdir(parents=True, exist_ok=True)
+    text, keys = configuration()
+    (home / "lockstep.toml").write_text(text)
+    (home / "policies.json").write_text(json.dumps(keys, indent=1))
+    make_certificates(home / "certs")
+
+
+if __name__ == "__main__":
+    main()
