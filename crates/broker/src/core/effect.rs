@@ -14,6 +14,10 @@ use lockstep_store::Batch;
 pub struct Output {
     /// What must become durable.
     pub batch: Batch,
+    /// The bytes behind each `put_body` of the batch, for the runtime's cache.
+    pub new_bodies: Vec<(BodyId, Bytes)>,
+    /// The body of each `delete_body` of the batch, likewise.
+    pub gone_bodies: Vec<BodyId>,
     /// May leave the process at once, in order.
     pub immediate: Vec<Routed>,
     /// May leave, in order, when the batch and all before it are durable.

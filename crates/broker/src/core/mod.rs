@@ -9,10 +9,26 @@
 //! * A row made in a batch is handed to no receiver before `Committed` for that batch.
 
 pub mod command;
+mod dead_letter;
+mod deadlines;
+mod delivery;
 pub mod effect;
+mod enqueue;
+mod links;
+mod message_locks;
+mod message_session;
+mod message_state;
+mod namespace;
+mod peek;
+mod queue;
+mod restore;
+mod settle;
+#[cfg(test)]
+mod tests;
 
 pub use command::{Attach, Command, Departure, Enqueue, HolderClaim, LinkIdentity, ReceiveIntent, SettleVia};
 pub use effect::{AttachGrant, BodyRef, Delivery, Effect, Output, PeekedMessage, Reply, Routed, StateValue};
+pub use namespace::{DefineError, EntityCounts, Namespace};
 
 use lockstep_model::LockToken;
 

@@ -1,0 +1,97 @@
+//! Bringing back what the store holds, in the order of
+//! [`LoadVisitor`](lockstep_store::LoadVisitor). Rows of entities that are not defined are
+//! ignored. No lock survives (semantics C-13): every message is available, with its count as it
+//! was last written.
+
+use lockstep_model::{BodyId, EntityDescription, EntityId, MessageSessionId, SequenceNumber, Timestamp};
+use lockstep_store::{CounterRecord, MessageOverlayRecord, MessageRecord, NamespaceRecord};
+
+use super::{
+    message_session::state_blob::StateBlob,
+    message_state::{MessageEntry, Place},
+    namespace::Namespace,
+};
+
+impl Namespace {
+    /// The namespace's own row.
+    pub fn restore_record(&mut self, record: NamespaceRecord) {
+        self.note_entity_number(record.last_entity_number);
+    }
+
+    /// An entity definition.
+    pub fn restore_entity(&mut self, id: EntityId, description: EntityDescription) {
+        let EntityDescription::Queue(description) = description;
+        self.note_entity_number(id.number());
+        self.set_description(id, description);
+    }
+
+    /// The counters of a queue.
+    pub fn restore_counter(&mut self, id: EntityId, record: CounterRecord) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.last_sequence_number = queue.last_sequence_number.max(record.last_sequence_number);
+        }
+    }
+
+    /// A message session that has state.
+    pub fn restore_message_session(
+        &mut self,
+        id: EntityId,
+        session: MessageSessionId,
+        updated_at: Timestamp,
+        size_bytes: u64,
+    ) {
+        // The size will count towards the entity's quota.
+        let _ = size_bytes;
+        if let Some(queue) = self.queues.get_mut(&id) {
+            let slot = queue.message_sessions.find_or_create(&session);
+            queue.message_sessions.set_state(slot, Some(StateBlob { updated_at, uncommitted: None }));
+        }
+    }
+
+    /// A message.
+    pub fn restore_message(&mut self, id: EntityId, sequence_number: SequenceNumber, record: MessageRecord) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        self.next_body = self.next_body.max(BodyId(record.body.0 + 1));
+        self.restored_bodies.get_or_insert_default().insert(record.body);
+        let slot = record.message_session.as_ref().map(|id| queue.message_sessions.find_or_create(id));
+        let entry = MessageEntry {
+            enqueued_at: record.enqueued_at,
+            body: record.body,
+            overlay: None,
+            size_bytes: record.size_bytes,
+            delivery_count: 0,
+            place: Place::Available,
+            message_session: slot,
+        };
+        queue.insert(sequence_number, entry);
+        queue.last_sequence_number = queue.last_sequence_number.max(sequence_number);
+    }
+
+    /// What settlements changed about a message; ignored if there is no such message.
+    pub fn restore_overlay(
+        &mut self,
+        id: EntityId,
+        sequence_number: SequenceNumber,
+        record: MessageOverlayRecord,
+    ) {
+        let queue = self.queues.get_mut(&id);
+        let Some(entry) = queue.and_then(|queue| queue.messages.get_mut(sequence_number)) else { return };
+        entry.delivery_count = record.delivery_count;
+        entry.overlay = (!record.properties.is_empty()).then(|| record.properties.into());
+    }
+
+    /// Every row was restored: makes all messages available.
+    pub fn finish_restore(&mut self) {
+        self.restored_bodies.get_or_insert_default();
+        for queue in self.queues.values_mut() {
+            queue.finish_restore();
+        }
+    }
+
+    /// Whether a restored message has this body. To be asked between
+    /// [`Namespace::finish_restore`] and the first command; afterwards the answer is always yes.
+    #[must_use]
+    pub fn is_live_body(&self, body: BodyId) -> bool {
+        self.restored_bodies.as_ref().is_none_or(|bodies| bodies.contains(&body))
+    }
+}

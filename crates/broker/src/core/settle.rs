@@ -1,0 +1,170 @@
+//! Settling locked messages, on the link or by `update-disposition`.
+
+use lockstep_model::{ConnectionId, EntityId, LockToken, Now, ReceiveMode, Refusal, Settlement};
+use rustc_hash::FxHashSet;
+
+use super::{
+    Reply, SettleVia,
+    links::LinkKind,
+    message_locks::{Lock, LockKind, LockSlot},
+    namespace::{Namespace, Step},
+};
+
+impl Namespace {
+    pub(super) fn settle(
+        &mut self,
+        step: &mut Step<'_>,
+        via: SettleVia,
+        tokens: &[LockToken],
+        settlement: &Settlement,
+        connection: ConnectionId,
+    ) -> Reply {
+        if let SettleVia::Management(entity) = via
+            && let Err(refusal) = self.check_all(step.now, entity, tokens, settlement, connection)
+        {
+            return Reply::Refused(refusal);
+        }
+        let mut failures = Vec::new();
+        for (position, &token) in tokens.iter().enumerate() {
+            let judged =
+                self.judge(step.now, via, token, connection).and_then(|found| allow(settlement, found));
+            match judged {
+                Ok((slot, lock)) => self.carry_out(step, slot, &lock, settlement),
+                Err(refusal) => failures.push((u32::try_from(position).unwrap_or(u32::MAX), refusal)),
+            }
+        }
+        Reply::Settled(failures)
+    }
+
+    /// By management it is all or none.
+    fn check_all(
+        &self,
+        now: Now,
+        entity: EntityId,
+        tokens: &[LockToken],
+        settlement: &Settlement,
+        connection: ConnectionId,
+    ) -> Result<(), Refusal> {
+        self.queue_of(entity)?;
+        let mut seen = FxHashSet::default();
+        for &token in tokens {
+            let found = self.judge_by_management(now, entity, token, connection)?;
+            allow(settlement, found)?;
+            if !seen.insert(token) {
+                // The first of the two will have used it up.
+                return Err(Refusal::MessageLockLost);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does to a message what the settlement says.
+    fn carry_out(&mut self, step: &mut Step<'_>, slot: LockSlot, lock: &Lock, settlement: &Settlement) {
+        self.unlock(slot);
+        let (queue_id, number) = (lock.queue, lock.sequence_number);
+        match settlement {
+            Settlement::Complete => {
+                let Some(queue) = self.queues.get_mut(&queue_id) else { return };
+                queue.locked -= 1;
+                let Some(entry) = queue.remove(number) else { return };
+                step.out.batch.delete_message(queue_id, number);
+                if entry.has_overlay_row() {
+                    step.out.batch.delete_overlay(queue_id, number);
+                }
+                step.out.batch.delete_body(self.id, entry.body, entry.size_bytes);
+                step.out.gone_bodies.push(entry.body);
+            }
+            Settlement::Abandon(properties) => self.fail_delivery(step, queue_id, number, Some(properties)),
+            Settlement::DeadLetter(properties) => {
+                if let Some(queue) = self.queues.get_mut(&queue_id) {
+                    queue.locked -= 1;
+                }
+                self.move_to_dead_letter(step, queue_id, number, properties);
+            }
+            Settlement::Release => self.give_back(queue_id, number),
+        }
+    }
+
+    /// Whether a token stands for a live lock that may be settled this way (semantics B-24 to
+    /// B-26, A-58, D-29).
+    fn judge(
+        &self,
+        now: Now,
+        via: SettleVia,
+        token: LockToken,
+        connection: ConnectionId,
+    ) -> Result<(LockSlot, Lock), Refusal> {
+        let link_id = match via {
+            SettleVia::Management(entity) => return self.judge_by_management(now, entity, token, connection),
+            SettleVia::Link(link_id) => link_id,
+        };
+        let link = self.links.get(&link_id);
+        if link.is_some_and(|link| link.mode == ReceiveMode::ReceiveAndDelete) {
+            return Err(Refusal::NotAllowedInMode);
+        }
+        // A link that is gone says nothing; the token alone is enough (semantics G-35).
+        let found =
+            self.locks.find(token).filter(|(_, lock)| link.is_none_or(|link| link.queue == lock.queue));
+        if let Some((slot, lock)) = found {
+            return self.judge_lock(now, slot, lock, connection);
+        }
+        let hold_is_gone = match link.map(|link| &link.kind) {
+            Some(LinkKind::Plain { .. }) => false,
+            Some(LinkKind::Holder(hold)) => hold.deadline <= now.mono,
+            Some(LinkKind::Pending(_) | LinkKind::Browser(_)) => true,
+            None => self.ended_holds.has_link(link_id),
+        };
+        if hold_is_gone || self.ended_holds.has_token(token) {
+            Err(Refusal::MessageSessionLockLost)
+        } else {
+            Err(Refusal::MessageLockLost)
+        }
+    }
+
+    /// The same for a token named in a management request on `entity`.
+    pub(super) fn judge_by_management(
+        &self,
+        now: Now,
+        entity: EntityId,
+        token: LockToken,
+        connection: ConnectionId,
+    ) -> Result<(LockSlot, Lock), Refusal> {
+        if let Some((slot, lock)) = self.locks.find(token).filter(|(_, lock)| lock.queue == entity) {
+            return self.judge_lock(now, slot, lock, connection);
+        }
+        let needs_hold = self.queue_of(entity)?.settings.requires_session;
+        if needs_hold && (self.ended_holds.has_token(token) || !self.holds_any(now, entity, connection)) {
+            Err(Refusal::MessageSessionLockLost)
+        } else {
+            Err(Refusal::MessageLockLost)
+        }
+    }
+
+    fn judge_lock(
+        &self,
+        now: Now,
+        slot: LockSlot,
+        lock: Lock,
+        connection: ConnectionId,
+    ) -> Result<(LockSlot, Lock), Refusal> {
+        match lock.kind {
+            LockKind::Message { deadline, .. } if deadline > now.mono => Ok((slot, lock)),
+            LockKind::Message { .. } | LockKind::Reserved { .. } => Err(Refusal::MessageLockLost),
+            LockKind::MessageSession { .. } => {
+                let holds =
+                    self.live_hold(now, lock.link).is_some_and(|(link, _)| link.connection == connection);
+                if holds { Ok((slot, lock)) } else { Err(Refusal::MessageSessionLockLost) }
+            }
+        }
+    }
+}
+
+/// A message in a dead-letter queue cannot be dead-lettered again; it stays locked (semantics
+/// B-38, G-43).
+fn allow(settlement: &Settlement, found: (LockSlot, Lock)) -> Result<(LockSlot, Lock), Refusal> {
+    let in_sub_queue = found.1.queue.sub_queue() != lockstep_model::SubQueue::Main;
+    if in_sub_queue && matches!(settlement, Settlement::DeadLetter(_)) {
+        return Err(Refusal::AlreadyDeadLettered);
+    }
+    Ok(found)
+}
