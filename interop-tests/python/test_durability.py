@@ -1,6 +1,5 @@
 """What was accepted is there after the process was killed."""
 
-import pytest
 from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue
 
 from harness import assert_nothing_arrives, bodies, body, receive, receive_one

@@ -21,7 +21,6 @@ from harness import (
     receive,
     receive_one,
     wait_for_time_to_pass,
-    wait_until,
 )
 
 LOCK_S = 5
