@@ -1,0 +1,211 @@
+//! What connections hold: a cheap handle to a namespace, and one connection's own end of the
+//! mailbox and inbox.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use lockstep_model::{
+    BodyId, ConnectionId, EntityId, EntityName, MessageSessionId, NamespaceId, Now, OutgoingLinkId, RequestId,
+};
+use tokio::sync::Notify;
+
+use super::{
+    Shared,
+    directory::EntityInfo,
+    inbox::{Inbox, ToConnection},
+    mailbox::{Burst, Mail},
+    reader::Read,
+};
+use crate::core::{Command, Departure};
+
+/// Closed while the owner thread has not taken the connection's last burst.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    closed: AtomicBool,
+    wanted: AtomicBool,
+    opened: Notify,
+}
+
+impl Gate {
+    /// Called by the owner thread when it has taken the burst.
+    pub(crate) fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+        if self.wanted.swap(false, Ordering::SeqCst) {
+            self.opened.notify_one();
+        }
+    }
+}
+
+/// A handle to one namespace. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct BrokerClient {
+    shared: Arc<Shared>,
+    namespace: usize,
+}
+
+impl BrokerClient {
+    pub(crate) const fn new(shared: Arc<Shared>, namespace: usize) -> Self {
+        Self { shared, namespace }
+    }
+
+    /// The namespace's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.shared.directories[self.namespace].name()
+    }
+
+    /// Finds an entity by its name, in any letter case.
+    #[must_use]
+    pub fn lookup(&self, name: &EntityName) -> Option<EntityInfo> {
+        self.shared.directories[self.namespace].lookup(name)
+    }
+
+    /// Opens a connection's end. Dropping it without [`BrokerConnection::close`] counts as a
+    /// broken connection.
+    #[must_use]
+    pub fn connect(&self) -> BrokerConnection {
+        let id = ConnectionId(self.shared.new_id());
+        BrokerConnection {
+            client: self.clone(),
+            id,
+            inbox: self.shared.inboxes.open(id),
+            gate: Arc::default(),
+            departed: false,
+        }
+    }
+}
+
+/// Waits for a connection's inbox and for its turn to submit.
+#[derive(Clone, Debug)]
+pub struct BrokerWaiter {
+    inbox: Arc<Inbox>,
+    gate: Arc<Gate>,
+}
+
+impl BrokerWaiter {
+    /// Waits until a burst can be submitted. Cancel-safe.
+    pub async fn submittable(&self) {
+        while self.gate.closed.load(Ordering::SeqCst) {
+            self.gate.wanted.store(true, Ordering::SeqCst);
+            if !self.gate.closed.load(Ordering::SeqCst) {
+                return;
+            }
+            self.gate.opened.notified().await;
+        }
+    }
+
+    /// Waits for something in the inbox and swaps it into `items`, which must be empty.
+    /// Cancel-safe.
+    pub async fn receive(&self, items: &mut Vec<ToConnection>) {
+        self.inbox.take(items).await;
+    }
+}
+
+/// One connection's end: bursts of commands go in, effects come out.
+#[derive(Debug)]
+pub struct BrokerConnection {
+    client: BrokerClient,
+    id: ConnectionId,
+    inbox: Arc<Inbox>,
+    gate: Arc<Gate>,
+    departed: bool,
+}
+
+impl BrokerConnection {
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The namespace it works in.
+    #[must_use]
+    pub const fn client(&self) -> &BrokerClient {
+        &self.client
+    }
+
+    /// A new process-wide name for a link.
+    #[must_use]
+    pub fn new_link(&self) -> OutgoingLinkId {
+        OutgoingLinkId(self.client.shared.new_id())
+    }
+
+    /// Whether the owner thread has taken the last burst, so that another may be submitted.
+    #[must_use]
+    pub fn can_submit(&self) -> bool {
+        !self.gate.closed.load(Ordering::SeqCst)
+    }
+
+    /// Submits commands, in frame order; `arrived` is when their frames were read. Call only when
+    /// [`BrokerConnection::can_submit`]; the memory held by a connection that does otherwise is
+    /// not bounded.
+    pub fn submit(&self, commands: VecDeque<Command>, arrived: Now) {
+        if commands.is_empty() {
+            return;
+        }
+        self.gate.closed.store(true, Ordering::SeqCst);
+        let gate = Arc::clone(&self.gate);
+        let namespace = self.client.namespace;
+        self.client.shared.mailbox.post(Mail::Burst(Burst { namespace, commands, arrived, gate }));
+    }
+
+    /// The part of this end that waits; it can be held beside this one.
+    #[must_use]
+    pub fn waiter(&self) -> BrokerWaiter {
+        BrokerWaiter { inbox: Arc::clone(&self.inbox), gate: Arc::clone(&self.gate) }
+    }
+
+    /// Swaps what is in the inbox into `items`, which must be empty.
+    pub fn try_receive(&self, items: &mut Vec<ToConnection>) {
+        self.inbox.try_take(items);
+    }
+
+    /// Asks for stored bytes; they come as [`ToConnection::Body`].
+    pub fn read_body(&self, body: BodyId) {
+        let namespace: NamespaceId = self.client.shared.directories[self.client.namespace].namespace();
+        self.client.shared.reader.request(Read::Body { namespace, body, inbox: Arc::clone(&self.inbox) });
+    }
+
+    /// Asks for a stored state; it comes as [`ToConnection::MessageSessionState`].
+    pub fn read_message_session_state(
+        &self,
+        entity: EntityId,
+        session: MessageSessionId,
+        request: RequestId,
+    ) {
+        let inbox = Arc::clone(&self.inbox);
+        self.client.shared.reader.request(Read::MessageSessionState { entity, session, request, inbox });
+    }
+
+    /// Ends the connection's part in the namespace.
+    pub fn close(mut self, departure: Departure) {
+        self.depart(departure);
+    }
+
+    fn depart(&mut self, departure: Departure) {
+        if std::mem::replace(&mut self.departed, true) {
+            return;
+        }
+        let commands = VecDeque::from([Command::ConnectionGone { connection: self.id, departure }]);
+        let arrived = self.client.shared.clock.now();
+        // Behind every burst submitted before; the gate no longer matters.
+        self.client.shared.mailbox.post(Mail::Burst(Burst {
+            namespace: self.client.namespace,
+            commands,
+            arrived,
+            gate: Arc::default(),
+        }));
+        self.client.shared.inboxes.close(self.id);
+    }
+}
+
+impl Drop for BrokerConnection {
+    fn drop(&mut self) {
+        self.depart(Departure::Lost);
+    }
+}
