@@ -15,6 +15,8 @@ mod frame;
 mod guard;
 mod hot;
 mod performative;
+#[cfg(test)]
+pub(crate) mod tests;
 mod value;
 
 use bytes::Bytes;

@@ -7,6 +7,8 @@ mod header;
 mod map_section;
 mod properties;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{BATCH_MESSAGE_FORMAT, encode_batch, split_batch};
 pub use build::{decode_body_value, encode_value_message};
