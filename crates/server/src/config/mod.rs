@@ -10,6 +10,7 @@ mod resolve;
 mod resolved;
 mod secret;
 mod section;
+mod serve_options;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -29,6 +30,7 @@ pub use resolved::{
 };
 pub use secret::Secret;
 pub use section::Problem;
+pub use serve_options::{ServeOptions, Started};
 pub use tree::Origin;
 
 use raw::{RawConfig, RawNamespace};
