@@ -1,5 +1,7 @@
-//! Every way in which a peer can break the specification, with the section it breaks and what
-//! has to end because of it.
+//! Every way in which a peer can break the specification, with the section it breaks, what has to
+//! end because of it, and the error condition that says so.
+
+use crate::types::Error;
 
 /// What ends because of a violation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -39,4 +41,180 @@ pub enum Violation {
     /// A mandatory field is missing or of the wrong type (2.7).
     #[error("a mandatory field is missing or a field has a wrong type")]
     InvalidField,
+    /// The first eight bytes are no protocol header that can be served (2.2).
+    #[error("unsupported protocol header; the supported one was sent back")]
+    ProtocolHeader,
+    /// A SASL frame that cannot come now (5.3.2).
+    #[error("a SASL frame came out of order")]
+    SaslOrder,
+    /// The first frame after the header is not open (2.4.1).
+    #[error("the first frame must be open")]
+    OpenExpected,
+    /// A second open (2.4.1).
+    #[error("open came twice")]
+    OpenTwice,
+    /// A channel number over the channel-max in force (2.7.1).
+    #[error("the channel number is larger than the agreed channel-max")]
+    ChannelOverMax,
+    /// A frame on a channel without an AMQP session (2.5.1).
+    #[error("no session was begun on this channel")]
+    ChannelNotBegun,
+    /// A begin on a channel that has a session already (2.5.1).
+    #[error("a session was begun on this channel already")]
+    ChannelInUse,
+    /// A begin that answers a begin that was not sent (2.5.1).
+    #[error("begin names a remote-channel on which no begin was sent")]
+    RemoteChannelUnknown,
+    /// More AMQP sessions than the limit.
+    #[error("too many sessions on this connection")]
+    TooManyAmqpSessions,
+    /// More transfers than the incoming-window (2.5.6; judged only with `strict_windows`).
+    #[error("transfer beyond the session's incoming-window")]
+    WindowViolated,
+    /// A handle over the handle-max in force (2.7.2).
+    #[error("the handle is larger than the agreed handle-max")]
+    HandleOverMax,
+    /// An attach with a handle that another link has (2.7.3).
+    #[error("the handle is in use by another link")]
+    HandleInUse,
+    /// A flow, transfer or detach with a handle that no link has (2.6.1).
+    #[error("no link is attached with this handle")]
+    HandleUnattached,
+    /// A transfer on a link whose sender is the other end (2.6.12).
+    #[error("transfer on a link on which the peer is the receiver")]
+    TransferFromReceiver,
+    /// delivery-ids that do not ascend (2.6.12).
+    #[error("delivery-ids must ascend within a session")]
+    DeliveryIdOrder,
+    /// The first transfer of a delivery has no delivery-id (2.7.5).
+    #[error("the first transfer of a delivery must have a delivery-id")]
+    DeliveryIdMissing,
+    /// A delivery began before the one before it on the link had ended (2.6.14).
+    #[error("a delivery began before the previous one on the link had ended")]
+    DeliveryInterleaved,
+    /// A delivery-tag over 32 bytes (2.8.7).
+    #[error("a delivery-tag has at most 32 bytes")]
+    DeliveryTagTooLong,
+    /// Far more deliveries than the link-credit granted (2.6.7).
+    #[error("far more deliveries than the link-credit granted")]
+    TransferLimit,
+    /// More unsettled deliveries on a link than the limit.
+    #[error("too many unsettled deliveries on the link")]
+    TooManyUnsettled,
+    /// More bytes of partial deliveries than the limit.
+    #[error("too many bytes of deliveries that are not complete or whose attach is not answered yet")]
+    ReassemblyLimit,
+    /// More links of an AMQP session than the limit.
+    #[error("too many links on this session")]
+    TooManyLinks,
+    /// More unanswered attaches of a connection than the limit.
+    #[error("too many attaches wait for an answer on this connection")]
+    TooManyPendingAttaches,
+    /// Nothing came for the advertised idle-time-out (2.4.5).
+    #[error("nothing was received within the advertised idle-time-out")]
+    IdleTimeOut,
+    /// Header, SASL and open took too long.
+    #[error("the connection was not opened in time")]
+    OpenTimeOut,
+    /// The peer did not answer close in time (2.4.3).
+    #[error("close was not answered in time")]
+    CloseTimeOut,
+}
+
+impl Violation {
+    /// What has to end.
+    #[must_use]
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::FrameTooShort
+            | Self::FrameTooLarge
+            | Self::DataOffset
+            | Self::FrameType
+            | Self::Decode
+            | Self::NestingTooDeep
+            | Self::UnknownPerformative
+            | Self::InvalidField
+            | Self::ProtocolHeader
+            | Self::SaslOrder
+            | Self::OpenExpected
+            | Self::OpenTwice
+            | Self::ChannelOverMax
+            | Self::ChannelNotBegun
+            | Self::ChannelInUse
+            | Self::RemoteChannelUnknown
+            | Self::HandleOverMax
+            | Self::IdleTimeOut
+            | Self::OpenTimeOut
+            | Self::CloseTimeOut => Scope::Connection,
+            Self::TooManyAmqpSessions
+            | Self::WindowViolated
+            | Self::HandleInUse
+            | Self::HandleUnattached
+            | Self::TransferFromReceiver
+            | Self::DeliveryIdOrder => Scope::Session,
+            Self::DeliveryIdMissing
+            | Self::DeliveryInterleaved
+            | Self::DeliveryTagTooLong
+            | Self::TransferLimit
+            | Self::TooManyUnsettled
+            | Self::ReassemblyLimit
+            | Self::TooManyLinks
+            | Self::TooManyPendingAttaches => Scope::Link,
+        }
+    }
+
+    /// The error condition that names it (2.8.15 to 2.8.18).
+    #[must_use]
+    pub const fn condition(self) -> &'static str {
+        match self {
+            Self::FrameTooShort
+            | Self::FrameTooLarge
+            | Self::DataOffset
+            | Self::FrameType
+            | Self::ProtocolHeader
+            | Self::ChannelOverMax
+            | Self::HandleOverMax => "amqp:connection:framing-error",
+            Self::Decode | Self::NestingTooDeep | Self::UnknownPerformative => "amqp:decode-error",
+            Self::InvalidField
+            | Self::DeliveryIdOrder
+            | Self::DeliveryIdMissing
+            | Self::DeliveryInterleaved
+            | Self::DeliveryTagTooLong => "amqp:invalid-field",
+            Self::SaslOrder | Self::OpenExpected | Self::OpenTwice => "amqp:illegal-state",
+            Self::ChannelNotBegun
+            | Self::ChannelInUse
+            | Self::RemoteChannelUnknown
+            | Self::TransferFromReceiver => "amqp:not-allowed",
+            Self::WindowViolated => "amqp:session:window-violation",
+            Self::HandleInUse => "amqp:session:handle-in-use",
+            Self::HandleUnattached => "amqp:session:unattached-handle",
+            Self::TransferLimit => "amqp:link:transfer-limit-exceeded",
+            Self::TooManyAmqpSessions
+            | Self::TooManyUnsettled
+            | Self::ReassemblyLimit
+            | Self::TooManyLinks
+            | Self::TooManyPendingAttaches
+            | Self::IdleTimeOut => "amqp:resource-limit-exceeded",
+            Self::OpenTimeOut | Self::CloseTimeOut => "amqp:connection:forced",
+        }
+    }
+
+    /// The error to send: [`Self::condition`] with this mistake's text.
+    #[must_use]
+    pub fn to_error(self) -> Error {
+        Error::new(self.condition(), self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_carries_condition_and_text() {
+        let error = Violation::HandleUnattached.to_error();
+        assert_eq!(error.condition.as_str(), "amqp:session:unattached-handle");
+        assert_eq!(error.description.as_deref(), Some("no link is attached with this handle"));
+        assert_eq!(Violation::HandleUnattached.scope(), Scope::Session);
+    }
 }

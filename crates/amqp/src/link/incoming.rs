@@ -1,0 +1,361 @@
+//! Transfers from the peer: reassembly, credit, bounds.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Link, LinkState};
+use crate::{
+    Event,
+    connection::Connection,
+    event::{AmqpSessionId, DeliveryRef, LinkId},
+    session::AmqpSessionState,
+    types::{Declared, DeliveryState, Flow, TransactionalState, Transfer},
+    violation::Violation,
+};
+
+/// Payloads up to this size are copied out of the read buffer, which would stay in memory as a
+/// whole otherwise; larger ones keep their slice of it. In bytes.
+const COPY_BYTES_MAX: usize = 16 << 10;
+
+/// Deliveries beyond the credit that are taken all the same: some clients send as if they had
+/// 10,000 before the first grant.
+const OVER_CREDIT_DELIVERIES_MAX: u32 = 20_000;
+
+/// Deliveries kept for an attach that is not answered yet.
+const HELD_DELIVERIES_MAX: usize = 20_000;
+
+const DELIVERY_TAG_BYTES_MAX: usize = 32;
+
+/// A delivery of which some frames came.
+#[derive(Debug)]
+struct Partial {
+    id: u32,
+    tag: Bytes,
+    message_format: u32,
+    settled: bool,
+    state: Option<DeliveryState>,
+    payload: BytesMut,
+    /// It was too large: the rest is thrown away.
+    discarding: bool,
+}
+
+/// A link on which the peer sends.
+#[derive(Debug)]
+pub(crate) struct IncomingLink {
+    pub(crate) delivery_count: u32,
+    pub(crate) credit: u32,
+    over_credit: u32,
+    /// Credit that is kept topped up.
+    pub(crate) auto_credit: Option<u32>,
+    pub(crate) max_message_size: Option<u64>,
+    partial: Option<Box<Partial>>,
+    /// Events of an attach that is not answered yet.
+    pub(crate) held: Vec<Event>,
+    /// Payload bytes in `held`.
+    pub(crate) held_bytes: usize,
+    pub(crate) held_flow: Option<Flow>,
+}
+
+impl IncomingLink {
+    pub(crate) fn new(delivery_count: u32) -> Self {
+        Self {
+            delivery_count,
+            credit: 0,
+            over_credit: 0,
+            auto_credit: None,
+            max_message_size: None,
+            partial: None,
+            held: Vec::new(),
+            held_bytes: 0,
+            held_flow: None,
+        }
+    }
+
+    /// Forgets a partial delivery; its bytes.
+    pub(crate) fn drop_partial(&mut self) -> usize {
+        self.partial.take().map_or(0, |partial| partial.payload.len())
+    }
+
+    pub(crate) fn grant(&mut self, credit: u32) {
+        self.credit = credit;
+        self.over_credit = 0;
+    }
+
+    /// Counts a delivery; false if the peer went too far beyond its credit.
+    fn count_delivery(&mut self) -> bool {
+        self.delivery_count = self.delivery_count.wrapping_add(1);
+        if self.credit > 0 {
+            self.credit -= 1;
+            return true;
+        }
+        self.over_credit += 1;
+        self.over_credit <= OVER_CREDIT_DELIVERIES_MAX
+    }
+}
+
+/// Copies what a state keeps of the read buffer.
+pub(crate) fn unpin_state(state: DeliveryState) -> DeliveryState {
+    match state {
+        DeliveryState::Transactional(TransactionalState { txn_id, outcome }) => {
+            DeliveryState::Transactional(TransactionalState {
+                txn_id: Bytes::copy_from_slice(&txn_id),
+                outcome,
+            })
+        }
+        DeliveryState::Declared(Declared { txn_id }) => {
+            DeliveryState::Declared(Declared { txn_id: Bytes::copy_from_slice(&txn_id) })
+        }
+        other => other,
+    }
+}
+
+/// A delivery that came before the link's limit was known, judged by it.
+pub(crate) fn within_size(event: Event, max: u64) -> Event {
+    match event {
+        Event::Delivery { delivery, settled, payload, .. } if payload.len() as u64 > max => {
+            Event::DeliveryTooLarge { delivery, settled, complete: true }
+        }
+        other => other,
+    }
+}
+
+/// Copies tag and payload out of the read buffer, into one block.
+fn unpin(tag: &Bytes, payload: Bytes) -> (Bytes, Bytes) {
+    if payload.len() > COPY_BYTES_MAX {
+        return (Bytes::copy_from_slice(tag), payload);
+    }
+    let mut block = BytesMut::with_capacity(tag.len() + payload.len());
+    block.extend_from_slice(tag);
+    block.extend_from_slice(&payload);
+    let mut block = block.freeze();
+    let tag = block.split_to(tag.len());
+    (tag, block)
+}
+
+impl Connection {
+    pub(crate) fn on_transfer(
+        &mut self,
+        channel: u16,
+        transfer: Transfer,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        let id = self.session_on(channel)?;
+        let strict = self.config.strict_windows;
+        let Some(session) = self.sessions.get_mut(id.0) else { return Ok(()) };
+        if session.state == AmqpSessionState::EndSent {
+            return Ok(());
+        }
+        let within_window = session.incoming.take();
+        if strict && !within_window {
+            return Err(Violation::WindowViolated);
+        }
+        let window_half_used = session.incoming.half_used();
+        let link = self.link_with_handle(id, transfer.handle)?;
+        let result = self.on_link_transfer(id, link, transfer, payload);
+        if let Err(violation) = result {
+            if violation.scope() != crate::Scope::Link {
+                return Err(violation);
+            }
+            self.fail_link(link, violation);
+        }
+        if window_half_used {
+            self.send_session_flow(id);
+        }
+        Ok(())
+    }
+
+    fn on_link_transfer(
+        &mut self,
+        session: AmqpSessionId,
+        link: LinkId,
+        transfer: Transfer,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        let Some(entry) = self.links.get_mut(link.0) else { return Ok(()) };
+        if !matches!(entry.state, LinkState::AttachPending | LinkState::Attached) {
+            return Ok(());
+        }
+        let incoming = entry.as_incoming().ok_or(Violation::TransferFromReceiver)?;
+        match incoming.partial.take() {
+            Some(partial) => {
+                self.reassembly_bytes -= partial.payload.len();
+                if transfer.delivery_id.is_some_and(|id| id != partial.id) {
+                    return Err(Violation::DeliveryInterleaved);
+                }
+                self.continue_delivery(session, link, partial, transfer, payload)
+            }
+            None => self.begin_delivery(session, link, transfer, payload),
+        }
+    }
+
+    fn begin_delivery(
+        &mut self,
+        session: AmqpSessionId,
+        link: LinkId,
+        transfer: Transfer,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        let id = transfer.delivery_id.ok_or(Violation::DeliveryIdMissing)?;
+        let tag = transfer.delivery_tag.unwrap_or_default();
+        if tag.len() > DELIVERY_TAG_BYTES_MAX {
+            return Err(Violation::DeliveryTagTooLong);
+        }
+        let settled = transfer.settled.unwrap_or(false);
+        if !settled && !transfer.aborted {
+            self.track_received(session, link, id)?;
+        }
+        if transfer.aborted {
+            return self.abort_delivery(link);
+        }
+        let state = transfer.state.map(unpin_state);
+        let message_format = transfer.message_format.unwrap_or(0);
+        if !transfer.more {
+            let (tag, payload) = unpin(&tag, payload);
+            let event = Event::Delivery {
+                delivery: DeliveryRef { link, id },
+                tag,
+                message_format,
+                settled,
+                state,
+                payload,
+            };
+            return self.complete_delivery(link, event);
+        }
+        let partial = Partial {
+            id,
+            tag: Bytes::copy_from_slice(&tag),
+            message_format,
+            settled,
+            state,
+            payload: BytesMut::new(),
+            discarding: false,
+        };
+        self.append(link, Box::new(partial), &payload)
+    }
+
+    fn continue_delivery(
+        &mut self,
+        session: AmqpSessionId,
+        link: LinkId,
+        mut partial: Box<Partial>,
+        transfer: Transfer,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        let delivery = DeliveryRef { link, id: partial.id };
+        if transfer.aborted {
+            self.forget(session, crate::types::Role::Sender, delivery);
+            return self.abort_delivery(link);
+        }
+        if transfer.settled == Some(true) && !partial.settled {
+            partial.settled = true;
+            self.forget(session, crate::types::Role::Sender, delivery);
+        }
+        if transfer.state.is_some() {
+            partial.state = transfer.state.map(unpin_state);
+        }
+        if transfer.more {
+            return self.append(link, partial, &payload);
+        }
+        if partial.discarding {
+            return self.count_delivery(link);
+        }
+        let Partial { id, tag, message_format, settled, state, payload: mut bytes, .. } = *partial;
+        bytes.extend_from_slice(&payload);
+        let delivery = DeliveryRef { link, id };
+        let event =
+            Event::Delivery { delivery, tag, message_format, settled, state, payload: bytes.freeze() };
+        self.complete_delivery(link, event)
+    }
+
+    /// Keeps one more frame of a delivery that is not complete.
+    fn append(&mut self, link: LinkId, mut partial: Box<Partial>, payload: &[u8]) -> Result<(), Violation> {
+        let bytes_max = self.config.limits.reassembly_bytes_max;
+        let Some(incoming) = self.links.get_mut(link.0).and_then(Link::as_incoming) else { return Ok(()) };
+        let size = (partial.payload.len() + payload.len()) as u64;
+        let mut too_large = None;
+        if !partial.discarding {
+            if incoming.max_message_size.is_some_and(|max| size > max) {
+                partial.discarding = true;
+                partial.payload = BytesMut::new();
+                let delivery = DeliveryRef { link, id: partial.id };
+                too_large =
+                    Some(Event::DeliveryTooLarge { delivery, settled: partial.settled, complete: false });
+            } else if self.reassembly_bytes + size as usize > bytes_max {
+                return Err(Violation::ReassemblyLimit);
+            } else {
+                partial.payload.extend_from_slice(payload);
+            }
+        }
+        self.reassembly_bytes += partial.payload.len();
+        incoming.partial = Some(partial);
+        if let Some(event) = too_large {
+            self.push(event);
+        }
+        Ok(())
+    }
+
+    fn complete_delivery(&mut self, link: LinkId, event: Event) -> Result<(), Violation> {
+        let bytes_max = self.config.limits.reassembly_bytes_max;
+        let Some(entry) = self.links.get_mut(link.0) else { return Ok(()) };
+        let pending = entry.state == LinkState::AttachPending;
+        let Some(incoming) = entry.as_incoming() else { return Ok(()) };
+        let event = within_size(event, incoming.max_message_size.unwrap_or(u64::MAX));
+        if !pending {
+            self.push(event);
+            return self.count_delivery(link);
+        }
+        let size = match &event {
+            Event::Delivery { payload, .. } => payload.len(),
+            _ => 0,
+        };
+        if incoming.held.len() >= HELD_DELIVERIES_MAX || self.reassembly_bytes + size > bytes_max {
+            return Err(Violation::ReassemblyLimit);
+        }
+        self.reassembly_bytes += size;
+        incoming.held_bytes += size;
+        incoming.held.push(event);
+        self.count_delivery(link)
+    }
+
+    fn count_delivery(&mut self, link: LinkId) -> Result<(), Violation> {
+        let Some(incoming) = self.links.get_mut(link.0).and_then(Link::as_incoming) else { return Ok(()) };
+        if !incoming.count_delivery() {
+            return Err(Violation::TransferLimit);
+        }
+        self.top_up_credit(link);
+        Ok(())
+    }
+
+    /// An aborted delivery costs no credit: it is given back, and the peer is told.
+    fn abort_delivery(&mut self, link: LinkId) -> Result<(), Violation> {
+        let Some(entry) = self.links.get_mut(link.0) else { return Ok(()) };
+        let attached = entry.state == LinkState::Attached;
+        let Some(incoming) = entry.as_incoming() else { return Ok(()) };
+        let credit = incoming.credit;
+        if !incoming.count_delivery() {
+            return Err(Violation::TransferLimit);
+        }
+        if credit > 0 {
+            incoming.credit = credit;
+            if attached {
+                self.send_link_flow(link, false);
+            }
+        }
+        Ok(())
+    }
+
+    fn track_received(&mut self, session: AmqpSessionId, link: LinkId, id: u32) -> Result<(), Violation> {
+        let unsettled_max = self.config.limits.unsettled_per_link_max;
+        let (Some(entry), Some(session)) = (self.links.get_mut(link.0), self.sessions.get_mut(session.0))
+        else {
+            return Ok(());
+        };
+        if entry.unsettled >= unsettled_max {
+            return Err(Violation::TooManyUnsettled);
+        }
+        if !session.received.push(id, link, None) {
+            return Err(Violation::DeliveryIdOrder);
+        }
+        entry.unsettled += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The SASL layer (5.3). The server's decisions are the driver's.
+
+use bytes::Bytes;
+
+use crate::{
+    codec,
+    connection::{Connection, State},
+    event::{CloseReason, Event, SaslCode},
+    types::{SaslFrame, SaslInit, SaslMechanisms, SaslOutcome},
+    violation::Violation,
+};
+
+/// Where the SASL exchange stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SaslState {
+    /// Server role.
+    AwaitInit,
+    /// Server role: the driver has to say outcome or challenge.
+    AwaitDriver,
+    /// Server role: a challenge was sent.
+    AwaitResponse,
+    /// Client role.
+    AwaitMechanisms,
+    /// Client role.
+    AwaitOutcome,
+}
+
+impl Connection {
+    /// The peer's SASL header came.
+    pub(crate) fn start_sasl(&mut self) {
+        if self.client_sasl().is_some() {
+            self.set_state(State::Sasl(SaslState::AwaitMechanisms));
+            return;
+        }
+        let frame = SaslFrame::Mechanisms(SaslMechanisms {
+            sasl_server_mechanisms: self.config.sasl.mechanisms.clone(),
+        });
+        self.outbox.direct().extend_from_slice(&crate::connection::SASL_HEADER);
+        self.write_sasl(&frame);
+        self.set_state(State::Sasl(SaslState::AwaitInit));
+    }
+
+    fn write_sasl(&mut self, frame: &SaslFrame) {
+        codec::encode_sasl(self.outbox.direct(), frame);
+    }
+
+    fn sasl_state(&self) -> Option<SaslState> {
+        match self.state() {
+            State::Sasl(state) => Some(*state),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn on_sasl_frame(&mut self, frame: SaslFrame) {
+        match (self.sasl_state(), frame) {
+            (Some(SaslState::AwaitInit), SaslFrame::Init(init)) => self.on_sasl_init(init),
+            (Some(SaslState::AwaitResponse), SaslFrame::Response(response)) => {
+                self.set_state(State::Sasl(SaslState::AwaitDriver));
+                self.push(Event::SaslResponse(response));
+            }
+            (Some(SaslState::AwaitMechanisms), SaslFrame::Mechanisms(offer)) => {
+                self.choose_mechanism(&offer);
+            }
+            (Some(SaslState::AwaitOutcome), SaslFrame::Outcome(outcome)) => {
+                self.push(Event::SaslOutcome(outcome.code));
+                if outcome.code == SaslCode::Ok as u8 {
+                    self.start_amqp();
+                    self.set_state(State::AwaitAmqpHeader);
+                } else {
+                    self.finish(CloseReason::SaslFailed);
+                }
+            }
+            _ => self.fail(Violation::SaslOrder.to_error()),
+        }
+    }
+
+    fn on_sasl_init(&mut self, init: SaslInit) {
+        let SaslInit { mechanism, initial_response, hostname } = init;
+        self.set_state(State::Sasl(SaslState::AwaitDriver));
+        if self.config.sasl.mechanisms.contains(&mechanism) {
+            self.push(Event::SaslInit { mechanism, initial_response, hostname });
+        } else {
+            self.sasl_outcome(SaslCode::Auth);
+        }
+    }
+
+    fn choose_mechanism(&mut self, offer: &SaslMechanisms) {
+        let Some(sasl) = self.client_sasl().cloned() else { return };
+        if !offer.sasl_server_mechanisms.contains(&sasl.mechanism) {
+            self.finish(CloseReason::SaslFailed);
+            return;
+        }
+        let init = SaslFrame::Init(SaslInit {
+            mechanism: sasl.mechanism,
+            initial_response: sasl.initial_response,
+            hostname: self.config.hostname.clone(),
+        });
+        self.write_sasl(&init);
+        self.set_state(State::Sasl(SaslState::AwaitOutcome));
+    }
+
+    /// Server role: answers [`Event::SaslInit`] or [`Event::SaslResponse`]. After anything but
+    /// [`SaslCode::Ok`] the connection is over. What the peer sent ahead is dealt with now.
+    pub fn sasl_outcome(&mut self, code: SaslCode) {
+        if self.sasl_state() != Some(SaslState::AwaitDriver) {
+            return;
+        }
+        self.write_sasl(&SaslFrame::Outcome(SaslOutcome { code: code as u8, additional_data: None }));
+        if code == SaslCode::Ok {
+            self.set_state(State::AwaitAmqpHeader);
+            self.process_received();
+        } else {
+            self.finish(CloseReason::SaslFailed);
+        }
+    }
+
+    /// Server role: answers [`Event::SaslInit`] or [`Event::SaslResponse`] with a challenge.
+    pub fn sasl_challenge(&mut self, challenge: Bytes) {
+        if self.sasl_state() == Some(SaslState::AwaitDriver) {
+            self.write_sasl(&SaslFrame::Challenge(challenge));
+            self.set_state(State::Sasl(SaslState::AwaitResponse));
+            self.process_received();
+        }
+    }
+}

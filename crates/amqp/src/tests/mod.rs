@@ -1,0 +1,13 @@
+//! Tests of the engine: two engines joined in memory (`pair`), and hand-made frames against one.
+
+mod attach;
+mod credit;
+mod handshake;
+mod hostile;
+mod limits;
+mod mutation;
+mod pair;
+mod settlement;
+mod support;
+mod timers;
+mod transfers;
