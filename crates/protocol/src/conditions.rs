@@ -133,115 +133,123 @@ pub const fn condition(refusal: &Refusal) -> &'static str {
 /// The text of a refusal, followed by tracking id, tracker and time.
 #[must_use]
 pub fn description(refusal: &Refusal, context: &RefusalContext<'_>) -> String {
+    described(&text(refusal, context), context)
+}
+
+/// A text of the caller's, followed by tracking id, tracker and time.
+#[must_use]
+pub fn described(text: &str, context: &RefusalContext<'_>) -> String {
     let RefusalContext { host, tracking_id, now, .. } = *context;
     let path = context.bare_path();
-    let text = text(refusal, context);
     format!("{text} TrackingId:{tracking_id}, SystemTracker:{host}:{path}, Timestamp:{}", Iso8601(now))
+}
+
+/// The texts that mention nothing; where a client or the specification fixes the words, it says so.
+mod fixed {
+    /// G-36; Go looks for the beginning.
+    pub(super) const MESSAGE_LOCK_LOST: &str = "The lock supplied is invalid. Either the lock expired, or \
+        the message has already been removed from the queue.";
+    /// A-50.
+    pub(super) const MESSAGE_SESSION_LOCK_LOST: &str =
+        "The session lock has expired on the MessageSession. Accept a new MessageSession.";
+    /// wire.md 2.6: the word ExpiredToken.
+    pub(super) const TOKEN_EXPIRED: &str =
+        "ExpiredToken: The token is expired. Put a new token to $cbs before the old one expires.";
+    /// A-13.
+    pub(super) const MESSAGE_SESSION_ID_MISSING: &str = "The SessionId was not set on a message, and it \
+        cannot be sent to the entity. Entities that have session support enabled can only receive messages \
+        that have the SessionId set to a valid value.";
+    /// A-84; Go looks for the beginning.
+    pub(super) const MESSAGE_SESSION_RECEIVER_REQUIRED: &str = "It is not possible for an entity that \
+        requires sessions to create a non-sessionful message receiver.";
+    pub(super) const MESSAGE_SESSIONS_NOT_SUPPORTED: &str = "It is not possible for an entity that does \
+        not require sessions to create a sessionful message receiver.";
+    /// A-86.
+    pub(super) const MESSAGE_SESSION_ON_SUB_QUEUE: &str = "Cannot create a MessageSession for a sub-queue.";
+    pub(super) const ALREADY_DEAD_LETTERED: &str =
+        "The message already is in a dead-letter queue and cannot be dead-lettered again.";
+    pub(super) const NOT_ALLOWED_IN_MODE: &str =
+        "The receive mode of this link does not allow the operation.";
+    pub(super) const UNKNOWN_OPERATION: &str = "The operation is not known.";
+    pub(super) const SERVER_BUSY: &str = "The broker is busy. Wait before the next attempt.";
+    pub(super) const SHUTTING_DOWN: &str = "The broker is shutting down. Connect again later.";
+    pub(super) const UNREADABLE: &str =
+        "A stored message cannot be read; the operator has to look at the store.";
 }
 
 /// The text itself, one or several sentences.
 fn text(refusal: &Refusal, context: &RefusalContext<'_>) -> String {
     let (host, path) = (context.host, context.bare_path());
-    let fixed = match refusal {
+    match refusal {
         // JS and Java look for "The messaging entity … could not be found." (G-4).
-        Refusal::EntityNotFound => {
-            return format!("The messaging entity 'sb://{host}/{path}' could not be found.");
-        }
+        Refusal::EntityNotFound => format!("The messaging entity 'sb://{host}/{path}' could not be found."),
         // Python and Java look for the beginning (G-5).
-        Refusal::Unauthorized(right) => {
-            let right = match right {
-                Right::Send => "Send",
-                Right::Listen => "Listen",
-                Right::Manage => "Manage",
-            };
-            return format!(
-                "Unauthorized access. '{right}' claim(s) are required to perform this operation. \
-                 Resource: 'sb://{host}/{path}'."
-            );
-        }
-        Refusal::SendToSubQueue => {
-            return format!(
-                "Cannot send to '{path}': messages reach a sub-queue only by being dead-lettered. \
-                 Send to the entity itself."
-            );
-        }
+        Refusal::Unauthorized(right) => format!(
+            "Unauthorized access. '{}' claim(s) are required to perform this operation. \
+             Resource: 'sb://{host}/{path}'.",
+            claim(*right)
+        ),
+        Refusal::SendToSubQueue => format!(
+            "Cannot send to '{path}': messages reach a sub-queue only by being dead-lettered. \
+             Send to the entity itself."
+        ),
         // A-25.
-        Refusal::MessageSessionCannotBeLocked => {
-            let id = context.message_session.unwrap_or_default();
-            return format!(
-                "The requested session '{id}' cannot be accepted. It may be locked by another receiver."
-            );
-        }
+        Refusal::MessageSessionCannotBeLocked => format!(
+            "The requested session '{}' cannot be accepted. It may be locked by another receiver.",
+            context.message_session.unwrap_or_default()
+        ),
         // A-33.
-        Refusal::AcceptTimedOut => {
-            let waited = context.waited.unwrap_or(limits::ACCEPT_WAIT_DEFAULT);
-            return format!(
-                "The operation did not complete within the allotted timeout of {}.",
-                HoursMinutesSeconds(waited)
-            );
-        }
-        Refusal::IdTooLong { field, chars } => {
-            return format!(
-                "{field} has at most {} characters, this one has {chars}.",
-                limits::MESSAGE_SESSION_ID_CHARS_MAX
-            );
-        }
+        Refusal::AcceptTimedOut => format!(
+            "The operation did not complete within the allotted timeout of {}.",
+            HoursMinutesSeconds(context.waited.unwrap_or(limits::ACCEPT_WAIT_DEFAULT))
+        ),
+        Refusal::IdTooLong { field, chars } => format!(
+            "{field} has at most {} characters, this one has {chars}.",
+            limits::MESSAGE_SESSION_ID_CHARS_MAX
+        ),
         Refusal::TooLarge { limit, max_bytes } => {
-            let what = match limit {
-                SizeLimit::Message => "The message",
-                SizeLimit::Batch => "The batch of messages",
-                SizeLimit::MessageSessionState => "The session state",
-            };
-            return format!("{what} is larger than the limit of {max_bytes} bytes.");
+            format!("{} is larger than the limit of {max_bytes} bytes.", limited_subject(*limit))
         }
-        Refusal::TooManyMessages => {
-            return format!("A batch has at most {} messages.", limits::BATCH_MESSAGES_MAX);
-        }
+        Refusal::TooManyMessages => format!("A batch has at most {} messages.", limits::BATCH_MESSAGES_MAX),
         Refusal::NotSupported(feature) => {
-            return format!("{} not supported by this version of the broker.", feature_subject(*feature));
+            format!("{} not supported by this version of the broker.", feature_subject(*feature))
         }
         Refusal::QuotaExceeded => {
-            return format!("The maximum entity size has been reached or exceeded for '{path}'.");
+            format!("The maximum entity size has been reached or exceeded for '{path}'.")
         }
-        Refusal::Malformed(text) | Refusal::InvalidArgument(text) => return sentence(text),
-        // G-36; Go looks for the beginning.
-        Refusal::MessageLockLost => {
-            "The lock supplied is invalid. Either the lock expired, or the message has already been removed \
-             from the queue."
-        }
-        // A-50.
-        Refusal::MessageSessionLockLost => {
-            "The session lock has expired on the MessageSession. Accept a new MessageSession."
-        }
-        Refusal::TokenExpired => {
-            "ExpiredToken: The token is expired. Put a new token to $cbs before the old one expires."
-        }
-        // A-13.
-        Refusal::MessageSessionIdMissing => {
-            "The SessionId was not set on a message, and it cannot be sent to the entity. Entities that have \
-             session support enabled can only receive messages that have the SessionId set to a valid value."
-        }
-        // A-84; Go looks for the beginning.
-        Refusal::MessageSessionReceiverRequired => {
-            "It is not possible for an entity that requires sessions to create a non-sessionful message \
-             receiver."
-        }
-        Refusal::MessageSessionsNotSupported => {
-            "It is not possible for an entity that does not require sessions to create a sessionful message \
-             receiver."
-        }
-        // A-86.
-        Refusal::MessageSessionOnSubQueue => "Cannot create a MessageSession for a sub-queue.",
-        Refusal::AlreadyDeadLettered => {
-            "The message already is in a dead-letter queue and cannot be dead-lettered again."
-        }
-        Refusal::NotAllowedInMode => "The receive mode of this link does not allow the operation.",
-        Refusal::UnknownOperation => "The operation is not known.",
-        Refusal::ServerBusy => "The broker is busy. Wait before the next attempt.",
-        Refusal::ShuttingDown => "The broker is shutting down. Connect again later.",
-        Refusal::Unreadable => "A stored message cannot be read; the operator has to look at the store.",
-    };
-    fixed.to_owned()
+        Refusal::Malformed(text) | Refusal::InvalidArgument(text) => sentence(text),
+        Refusal::MessageLockLost => fixed::MESSAGE_LOCK_LOST.into(),
+        Refusal::MessageSessionLockLost => fixed::MESSAGE_SESSION_LOCK_LOST.into(),
+        Refusal::TokenExpired => fixed::TOKEN_EXPIRED.into(),
+        Refusal::MessageSessionIdMissing => fixed::MESSAGE_SESSION_ID_MISSING.into(),
+        Refusal::MessageSessionReceiverRequired => fixed::MESSAGE_SESSION_RECEIVER_REQUIRED.into(),
+        Refusal::MessageSessionsNotSupported => fixed::MESSAGE_SESSIONS_NOT_SUPPORTED.into(),
+        Refusal::MessageSessionOnSubQueue => fixed::MESSAGE_SESSION_ON_SUB_QUEUE.into(),
+        Refusal::AlreadyDeadLettered => fixed::ALREADY_DEAD_LETTERED.into(),
+        Refusal::NotAllowedInMode => fixed::NOT_ALLOWED_IN_MODE.into(),
+        Refusal::UnknownOperation => fixed::UNKNOWN_OPERATION.into(),
+        Refusal::ServerBusy => fixed::SERVER_BUSY.into(),
+        Refusal::ShuttingDown => fixed::SHUTTING_DOWN.into(),
+        Refusal::Unreadable => fixed::UNREADABLE.into(),
+    }
+}
+
+/// A right, as a claim is called.
+const fn claim(right: Right) -> &'static str {
+    match right {
+        Right::Send => "Send",
+        Right::Listen => "Listen",
+        Right::Manage => "Manage",
+    }
+}
+
+/// What a size limit limits, as the subject of a sentence.
+const fn limited_subject(limit: SizeLimit) -> &'static str {
+    match limit {
+        SizeLimit::Message => "The message",
+        SizeLimit::Batch => "The batch of messages",
+        SizeLimit::MessageSessionState => "The session state",
+    }
 }
 
 /// A static text as a sentence: with a capital letter and a full stop.

@@ -12,11 +12,14 @@
 
 pub mod attach_intent;
 pub mod attach_reply;
+pub mod cbs;
 pub mod conditions;
 pub mod delivery_tag;
+pub mod management;
 pub mod message_mapping;
 pub mod message_session_id;
 pub mod names;
+pub mod sas_token;
 pub mod sasl_plain;
 pub mod settlement;
 mod timestamp_text;
