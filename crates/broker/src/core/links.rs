@@ -104,12 +104,7 @@ impl Namespace {
     /// Takes a link out of every table that knows it; what it holds is left to the caller.
     pub(super) fn remove_link(&mut self, id: OutgoingLinkId) -> Option<Link> {
         let link = self.links.remove(&id)?;
-        if let Some(of_connection) = self.connections.get_mut(&link.connection) {
-            of_connection.remove(&id);
-            if of_connection.is_empty() {
-                self.connections.remove(&link.connection);
-            }
-        }
+        self.leave_connection(link.connection, id);
         match &link.kind {
             LinkKind::Plain { turn: Some(turn) } => {
                 if let Some(queue) = self.queues.get_mut(&link.queue) {
@@ -131,6 +126,16 @@ impl Namespace {
             LinkKind::Plain { turn: None } | LinkKind::Browser(_) => {}
         }
         Some(link)
+    }
+
+    /// The link is no longer one of its connection's.
+    pub(super) fn leave_connection(&mut self, connection: ConnectionId, id: OutgoingLinkId) {
+        if let Some(of_connection) = self.connections.get_mut(&connection) {
+            of_connection.remove(&id);
+            if of_connection.is_empty() {
+                self.connections.remove(&connection);
+            }
+        }
     }
 
     pub(super) fn credit(&mut self, id: OutgoingLinkId, limit: u64, drain: bool) {
@@ -200,7 +205,12 @@ impl Namespace {
     }
 
     pub(super) fn detach(&mut self, step: &mut Step<'_>, id: OutgoingLinkId, departure: Departure) {
-        let Some(connection) = self.links.get(&id).map(|link| link.connection) else { return };
+        let Some(link) = self.links.get(&id) else { return };
+        if matches!(&link.kind, LinkKind::Holder(hold) if hold.is_lost) {
+            // Its connection is gone: nobody can mean it any more.
+            return;
+        }
+        let connection = link.connection;
         self.depart(step, id, departure);
         if departure == Departure::Clean {
             step.fenced(connection, Effect::Detached { link: id, cause: None });

@@ -463,7 +463,8 @@ impl Namespace {
         }
     }
 
-    /// Serves whoever waits where something changed.
+    /// Serves whoever waits where something changed. Message sessions that became free are given
+    /// to accepts only when all changes are known, so that the one that waited longest goes first.
     pub(super) fn serve_changed(&mut self, step: &mut Step<'_>) {
         let mut at = 0;
         while let Some(&changed) = self.changed.get(at) {
@@ -471,6 +472,11 @@ impl Namespace {
             match changed {
                 Changed::Queue(queue) => self.dispatch_to_receivers(step, queue),
                 Changed::MessageSession(queue, slot) => self.serve_session(step, queue, slot),
+            }
+        }
+        for at in 0..self.changed.len() {
+            if let Some(&Changed::MessageSession(queue, _)) = self.changed.get(at) {
+                self.serve_pending_accepts(step, queue);
             }
         }
         self.changed.clear();

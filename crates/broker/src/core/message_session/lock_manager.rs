@@ -128,7 +128,8 @@ impl Namespace {
         }
         hold.is_lost = true;
         self.lost_holds.insert(link.queue, &hold.identity, id);
-        let in_flight = link.in_flight.clone();
+        let (in_flight, connection) = (link.in_flight.clone(), link.connection);
+        self.leave_connection(connection, id);
         self.return_reserved(step, &in_flight);
     }
 

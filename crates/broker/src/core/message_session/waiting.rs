@@ -49,7 +49,7 @@ impl Namespace {
         }
     }
 
-    /// One message session changed: serves its holder, or gives it to the first accept in line.
+    /// One message session changed: serves its holder, or makes it eligible.
     pub(in crate::core) fn serve_session(
         &mut self,
         step: &mut Step<'_>,
@@ -64,11 +64,16 @@ impl Namespace {
         }
         queue.message_sessions.refresh(slot, queue.durable_through);
         queue.message_sessions.tidy_up(slot);
-        // An eligible message session and a waiting accept never stay side by side, so at most
-        // this one can be given away.
-        let Some((_, &winner)) = queue.pending_accepts.first_key_value() else { return };
-        let Some(slot) = queue.message_sessions.first_eligible() else { return };
-        self.grant_pending(step, winner, queue_id, slot);
+    }
+
+    /// Gives eligible message sessions to accepts, first come first served.
+    pub(in crate::core) fn serve_pending_accepts(&mut self, step: &mut Step<'_>, queue_id: EntityId) {
+        loop {
+            let Some(queue) = self.queues.get(&queue_id) else { return };
+            let Some((_, &winner)) = queue.pending_accepts.first_key_value() else { return };
+            let Some(slot) = queue.message_sessions.first_eligible() else { return };
+            self.grant_pending(step, winner, queue_id, slot);
+        }
     }
 
     fn grant_pending(
@@ -78,12 +83,11 @@ impl Namespace {
         queue_id: EntityId,
         slot: MessageSessionSlot,
     ) {
+        let Some(queue) = self.queues.get_mut(&queue_id) else { return };
+        queue.pending_accepts.pop_first();
         let Some(link) = self.links.get(&winner) else { return };
         let LinkKind::Pending(pending) = &link.kind else { return };
         self.deadlines.remove(pending.deadline, Deadline::Accept(winner));
-        if let Some(queue) = self.queues.get_mut(&queue_id) {
-            queue.pending_accepts.remove(&pending.turn);
-        }
         let identity = pending.identity.clone();
         if pending.drain {
             self.drains.push(winner);

@@ -3,8 +3,10 @@
 mod accepting;
 mod bounds;
 mod holding;
+mod model;
 mod peeking;
 mod plain_queue;
+mod reference;
 mod restart;
 mod sending;
 mod settling;
