@@ -5,6 +5,7 @@
 //! checks the lock, the format, and that no acknowledged commit is missing.
 
 mod directory;
+mod log_guard;
 mod options;
 mod watermark;
 
@@ -310,6 +311,11 @@ fn open_engine(directory: &DataDirectory, options: &RocksOptions, disk_full: boo
     let db_options = options::database(options, disk_full)?;
     if path.join("CURRENT").exists() {
         let families = DB::list_cf(&db_options, &path).map_err(|error| engine_error(&error))?;
+        let changed =
+            log_guard::disarm(&path).map_err(|error| io_error("cannot check the logs in", &path, &error))?;
+        if changed > 0 {
+            tracing::warn!(records = changed, "damaged records in the engine's logs");
+        }
         directory.sync_logs()?;
         let known = |name: &String| Table::ALL.iter().any(|table| table.name() == name);
         if !families.iter().all(known) {

@@ -150,11 +150,7 @@ fn a_torn_end_of_the_log_is_no_damage() {
     }
     let copy = tempfile::tempdir().expect("temporary directory");
     crate::contract::copy_directory(dir.path(), copy.path());
-    let log = fs::read_dir(copy.path().join("rocksdb"))
-        .expect("a directory")
-        .map(|entry| entry.expect("readable").path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .expect("a log");
+    let log = log_of(copy.path());
     let mut bytes = fs::read(&log).expect("readable");
     bytes.extend_from_slice(&[0xd5; 777]);
     fs::write(&log, bytes).expect("written");
@@ -169,4 +165,34 @@ fn the_watermark_can_be_made_durable_by_whoever_holds_a_clock() {
     store.sync(CommitNumber(1)).expect("synced");
     store.sync_watermark().expect("synced");
     assert_eq!(watermark::read(&dir.path().join("watermark")).expect("readable"), Found::Commit(1));
+}
+
+/// RocksDB by itself reads such a log for ever (log_guard.rs).
+#[test]
+fn a_record_type_of_recycled_logs_does_not_hang_the_start() {
+    let dir = filled(200);
+    let store = open(dir.path()).expect("opens");
+    for commit in 201..=400 {
+        let mut batch = Batch::new();
+        batch.put_body(NamespaceId(1), BodyId(commit), Bytes::from(vec![0; 500]));
+        store.write(CommitNumber(commit), &batch).expect("written");
+        store.sync(CommitNumber(commit)).expect("synced");
+    }
+    let copy = tempfile::tempdir().expect("temporary directory");
+    crate::contract::copy_directory(dir.path(), copy.path());
+    let log = log_of(copy.path());
+    let mut bytes = fs::read(&log).expect("readable");
+    let second_block = 32 * 1024;
+    bytes[second_block + 6] = 5;
+    fs::write(&log, bytes).expect("written");
+    let error = open(copy.path()).expect_err("acknowledged writes are missing");
+    assert!(matches!(error, StoreError::AcknowledgedWritesMissing { acknowledged: 400, .. }), "{error}");
+}
+
+fn log_of(path: &Path) -> std::path::PathBuf {
+    fs::read_dir(path.join("rocksdb"))
+        .expect("a directory")
+        .map(|entry| entry.expect("readable").path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .expect("a log")
 }
