@@ -1,5 +1,10 @@
-//! The pure core: `(state, now, command) -> effects`. One [`Namespace`](self) is one
-//! deterministic state machine with one owner.
+//! The pure core: `(state, now, command) -> effects`. One [`Namespace`] is one deterministic
+//! state machine with one owner.
+//!
+//! `namespace.rs` takes a command apart and keeps the order of work within a step: the command's
+//! own changes, then whoever can be served because of them, then what is due. `queue.rs` and
+//! `message_session/mod.rs` say which message is next; `delivery.rs` hands it out and takes it
+//! back; `message_locks.rs` and `message_session/lock_manager.rs` say who holds what, until when.
 //!
 //! ## Order and durability
 //! * Every write of one `apply` goes into [`Output::batch`]; the runtime makes it durable as a

@@ -255,3 +255,21 @@ fn a_drain_on_a_pending_accept_is_answered_after_the_grant() {
     assert_eq!(delivered(&seen), [(1, 1, 0)]);
     assert_eq!(seen.last().map(|last| &last.effect), Some(&Effect::Drained { link: link(1) }));
 }
+
+/// Semantics A-6.
+#[test]
+fn a_hundred_thousand_sessions_of_one_message_are_all_served() {
+    let (mut broker, queue) = Broker::with_session_queue();
+    let batch = |at: u32| (0..100).map(|n| message(Some(&format!("s{}", at * 100 + n)), "")).collect();
+    for at in 0..1000 {
+        broker.send_all(queue, batch(at));
+    }
+    assert_eq!(broker.namespace.counts(queue).message_sessions, 100_000);
+    for number in 0..100_000 {
+        assert_eq!(granted(&broker.accept_next(queue, number))[0].1, format!("s{number}"));
+        let token = tokens(&broker.credit(number, 1))[0];
+        broker.complete(number, token);
+        broker.detach(number);
+    }
+    assert_eq!(broker.namespace.counts(queue), EntityCounts::default());
+}

@@ -407,3 +407,22 @@ fn a_thousand_requesters_share_one_reply_queue() {
         assert_eq!(deliveries(&seen)[0].link, link(number));
     }
 }
+
+/// Semantics A-45, G-37: a lock that a client was promised is never taken back.
+#[test]
+fn renewal_never_shortens_a_lock() {
+    let mut broker = Broker::new(CoreConfig::default());
+    let (plain, sessions) = (broker.define("plain", false), broker.define("sessions", true));
+    broker.send(plain, None);
+    let token = tokens(&broker.receiver(plain, 1, 1))[0];
+    broker.accept(sessions, 2, "s");
+    let until = broker.now.utc.plus(LOCK);
+    for (name, requires_session) in [("plain", false), ("sessions", true)] {
+        let mut description = Broker::description(name, requires_session);
+        description.lock_duration = Duration::from_secs(5);
+        broker.define_as(description).expect("valid");
+    }
+    assert_eq!(broker.renew(plain, 1, &[token]), Reply::Renewed(vec![until]));
+    assert_eq!(broker.renew_session(sessions, 2, "s"), Reply::Renewed(vec![until]));
+    assert_eq!(detached(&broker.pass(LOCK - SECOND)), []);
+}

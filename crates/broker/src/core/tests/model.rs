@@ -286,7 +286,7 @@ impl World {
     fn credit(&mut self) -> Command {
         let at = self.random.below(6).min(self.links.len() as u64) as usize;
         let recent = &self.links[self.links.len() - at..];
-        let link = self.random.choose(&recent.to_vec()).map_or(1, |(link, _)| link);
+        let link = self.random.choose(recent).map_or(1, |(link, _)| link);
         let (limit, drain) = (self.random.below(8), self.random.one_in(4));
         Command::Credit { link: OutgoingLinkId(link), limit, drain }
     }
