@@ -161,7 +161,9 @@ pub enum Event {
         /// The state, if one was given.
         state: Option<DeliveryState>,
     },
-    /// The peer's flow changed what may be sent on a link.
+    /// What may be sent on a link changed: by the peer's flow, or because the AMQP session's window
+    /// or the outbox let messages pass again. On a link on which the peer sends: the peer's answer
+    /// to `drain`.
     Credit {
         /// The link.
         link: LinkId,
@@ -170,8 +172,10 @@ pub enum Event {
         /// The peer asks to use it up: answer with `drained` when nothing is available.
         drain: bool,
     },
-    /// The peer detached a link. Answer with `detach` when its work is done (already answered if
-    /// this end had detached first: then `answered` is true).
+    /// The peer detached a link. Answer with `detach` when its work is done; until then its
+    /// deliveries can still be settled. Nothing needs to be answered (`answered`) if this end
+    /// detached or refused the link first, or ended it for a violation or because another link
+    /// took its name.
     Detached {
         /// The link.
         link: LinkId,
@@ -182,7 +186,8 @@ pub enum Event {
         /// Whether nothing needs to be answered.
         answered: bool,
     },
-    /// The AMQP session ended with all its links (each reported here only). It was answered.
+    /// The AMQP session ended with all its links (each reported here only): by the peer (it is
+    /// answered), by `end`, or for a violation. It comes when the first end is received or sent.
     AmqpSessionEnded {
         /// Which.
         session: AmqpSessionId,

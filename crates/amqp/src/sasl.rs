@@ -10,26 +10,26 @@ use crate::{
     violation::Violation,
 };
 
-/// Where the SASL exchange stands.
+/// What the SASL exchange waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SaslState {
     /// Server role.
-    AwaitInit,
+    Init,
     /// Server role: the driver has to say outcome or challenge.
-    AwaitDriver,
+    Driver,
     /// Server role: a challenge was sent.
-    AwaitResponse,
+    Response,
     /// Client role.
-    AwaitMechanisms,
+    Mechanisms,
     /// Client role.
-    AwaitOutcome,
+    Outcome,
 }
 
 impl Connection {
     /// The peer's SASL header came.
     pub(crate) fn start_sasl(&mut self) {
         if self.client_sasl().is_some() {
-            self.set_state(State::Sasl(SaslState::AwaitMechanisms));
+            self.set_state(State::Sasl(SaslState::Mechanisms));
             return;
         }
         let frame = SaslFrame::Mechanisms(SaslMechanisms {
@@ -37,7 +37,7 @@ impl Connection {
         });
         self.outbox.direct().extend_from_slice(&crate::connection::SASL_HEADER);
         self.write_sasl(&frame);
-        self.set_state(State::Sasl(SaslState::AwaitInit));
+        self.set_state(State::Sasl(SaslState::Init));
     }
 
     fn write_sasl(&mut self, frame: &SaslFrame) {
@@ -53,15 +53,15 @@ impl Connection {
 
     pub(crate) fn on_sasl_frame(&mut self, frame: SaslFrame) {
         match (self.sasl_state(), frame) {
-            (Some(SaslState::AwaitInit), SaslFrame::Init(init)) => self.on_sasl_init(init),
-            (Some(SaslState::AwaitResponse), SaslFrame::Response(response)) => {
-                self.set_state(State::Sasl(SaslState::AwaitDriver));
+            (Some(SaslState::Init), SaslFrame::Init(init)) => self.on_sasl_init(init),
+            (Some(SaslState::Response), SaslFrame::Response(response)) => {
+                self.set_state(State::Sasl(SaslState::Driver));
                 self.push(Event::SaslResponse(response));
             }
-            (Some(SaslState::AwaitMechanisms), SaslFrame::Mechanisms(offer)) => {
+            (Some(SaslState::Mechanisms), SaslFrame::Mechanisms(offer)) => {
                 self.choose_mechanism(&offer);
             }
-            (Some(SaslState::AwaitOutcome), SaslFrame::Outcome(outcome)) => {
+            (Some(SaslState::Outcome), SaslFrame::Outcome(outcome)) => {
                 self.push(Event::SaslOutcome(outcome.code));
                 if outcome.code == SaslCode::Ok as u8 {
                     self.start_amqp();
@@ -76,7 +76,7 @@ impl Connection {
 
     fn on_sasl_init(&mut self, init: SaslInit) {
         let SaslInit { mechanism, initial_response, hostname } = init;
-        self.set_state(State::Sasl(SaslState::AwaitDriver));
+        self.set_state(State::Sasl(SaslState::Driver));
         if self.config.sasl.mechanisms.contains(&mechanism) {
             self.push(Event::SaslInit { mechanism, initial_response, hostname });
         } else {
@@ -96,13 +96,13 @@ impl Connection {
             hostname: self.config.hostname.clone(),
         });
         self.write_sasl(&init);
-        self.set_state(State::Sasl(SaslState::AwaitOutcome));
+        self.set_state(State::Sasl(SaslState::Outcome));
     }
 
     /// Server role: answers [`Event::SaslInit`] or [`Event::SaslResponse`]. After anything but
     /// [`SaslCode::Ok`] the connection is over. What the peer sent ahead is dealt with now.
     pub fn sasl_outcome(&mut self, code: SaslCode) {
-        if self.sasl_state() != Some(SaslState::AwaitDriver) {
+        if self.sasl_state() != Some(SaslState::Driver) {
             return;
         }
         self.write_sasl(&SaslFrame::Outcome(SaslOutcome { code: code as u8, additional_data: None }));
@@ -116,9 +116,9 @@ impl Connection {
 
     /// Server role: answers [`Event::SaslInit`] or [`Event::SaslResponse`] with a challenge.
     pub fn sasl_challenge(&mut self, challenge: Bytes) {
-        if self.sasl_state() == Some(SaslState::AwaitDriver) {
+        if self.sasl_state() == Some(SaslState::Driver) {
             self.write_sasl(&SaslFrame::Challenge(challenge));
-            self.set_state(State::Sasl(SaslState::AwaitResponse));
+            self.set_state(State::Sasl(SaslState::Response));
             self.process_received();
         }
     }

@@ -92,9 +92,6 @@ pub enum Violation {
     /// A delivery began before the one before it on the link had ended (2.6.14).
     #[error("a delivery began before the previous one on the link had ended")]
     DeliveryInterleaved,
-    /// A delivery-tag over 32 bytes (2.8.7).
-    #[error("a delivery-tag has at most 32 bytes")]
-    DeliveryTagTooLong,
     /// Far more deliveries than the link-credit granted (2.6.7).
     #[error("far more deliveries than the link-credit granted")]
     TransferLimit,
@@ -154,7 +151,6 @@ impl Violation {
             | Self::DeliveryIdOrder => Scope::Session,
             Self::DeliveryIdMissing
             | Self::DeliveryInterleaved
-            | Self::DeliveryTagTooLong
             | Self::TransferLimit
             | Self::TooManyUnsettled
             | Self::ReassemblyLimit
@@ -178,8 +174,7 @@ impl Violation {
             Self::InvalidField
             | Self::DeliveryIdOrder
             | Self::DeliveryIdMissing
-            | Self::DeliveryInterleaved
-            | Self::DeliveryTagTooLong => "amqp:invalid-field",
+            | Self::DeliveryInterleaved => "amqp:invalid-field",
             Self::SaslOrder | Self::OpenExpected | Self::OpenTwice => "amqp:illegal-state",
             Self::ChannelNotBegun
             | Self::ChannelInUse

@@ -85,7 +85,7 @@ pub struct Limits {
     pub unsettled_per_link_max: u32,
     /// Bytes of partial deliveries, and of deliveries whose attach is not answered yet.
     pub reassembly_bytes_max: usize,
-    /// Bytes in the outbox over which `sendable` says 0.
+    /// Bytes that wait to be sent over which `sendable` says 0.
     pub outbox_bytes_high: usize,
 }
 

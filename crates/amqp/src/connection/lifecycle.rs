@@ -5,7 +5,7 @@
 //!       |              |          |                |             |           |         |
 //!       +--------------+----------+----------------+-------------+-----------+---------+-> Closed
 //! ```
-//! While the driver's answer is awaited (`SaslState::AwaitDriver`, `OpenReceived`) nothing is
+//! While the driver's answer is awaited (`SaslState::Driver`, `OpenReceived`) nothing is
 //! parsed, so that whatever the peer sent ahead is dealt with in its order afterwards.
 
 use bytes::Buf;
@@ -53,7 +53,7 @@ pub(crate) enum State {
 impl State {
     /// Whether parsing pauses until the driver answers.
     pub(crate) fn waits_for_driver(&self) -> bool {
-        matches!(self, Self::OpenReceived | Self::Sasl(SaslState::AwaitDriver))
+        matches!(self, Self::OpenReceived | Self::Sasl(SaslState::Driver))
     }
 }
 
@@ -106,7 +106,7 @@ impl Connection {
     pub(crate) fn step(&mut self) -> bool {
         let result = match &self.state {
             State::AwaitHeader | State::AwaitAmqpHeader => return self.on_header(),
-            State::OpenReceived | State::Sasl(SaslState::AwaitDriver) => return false,
+            State::OpenReceived | State::Sasl(SaslState::Driver) => return false,
             State::Closed => {
                 self.receive.clear();
                 return false;

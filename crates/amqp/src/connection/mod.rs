@@ -203,7 +203,7 @@ impl Connection {
             self.timers.sent();
         }
         self.pump();
-        if self.congested && self.outbox_bytes() <= self.config.limits.outbox_bytes_high / 2 {
+        if self.congested && self.backlog_bytes() <= self.config.limits.outbox_bytes_high / 2 {
             self.congested = false;
             let sessions: Vec<u32> = self.sessions.ids().collect();
             for id in sessions {
@@ -212,14 +212,21 @@ impl Connection {
         }
     }
 
-    /// Bytes that wait to be written, deliveries that wait for the peer's window among them.
+    /// Bytes that can be written now (about, while dispositions wait for neighbours). 0 exactly if
+    /// `transmit` has nothing.
     #[must_use]
     pub fn outbox_bytes(&self) -> usize {
-        self.outbox.len() + self.queued_bytes + self.dirty.len() * DISPOSITION_BYTES
+        self.outbox.len() + self.dirty.len() * DISPOSITION_BYTES
+    }
+
+    /// With the deliveries that are not framed yet: they wait for their turn or for the peer's
+    /// window.
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        self.outbox_bytes() + self.queued_bytes
     }
 
     pub(crate) fn note_congestion(&mut self) {
-        if self.outbox_bytes() > self.config.limits.outbox_bytes_high {
+        if self.backlog_bytes() > self.config.limits.outbox_bytes_high {
             self.congested = true;
         }
     }

@@ -23,8 +23,6 @@ const OVER_CREDIT_DELIVERIES_MAX: u32 = 20_000;
 /// Deliveries kept for an attach that is not answered yet.
 const HELD_DELIVERIES_MAX: usize = 20_000;
 
-const DELIVERY_TAG_BYTES_MAX: usize = 32;
-
 /// A delivery of which some frames came.
 #[derive(Debug)]
 struct Partial {
@@ -196,9 +194,6 @@ impl Connection {
     ) -> Result<(), Violation> {
         let id = transfer.delivery_id.ok_or(Violation::DeliveryIdMissing)?;
         let tag = transfer.delivery_tag.unwrap_or_default();
-        if tag.len() > DELIVERY_TAG_BYTES_MAX {
-            return Err(Violation::DeliveryTagTooLong);
-        }
         let settled = transfer.settled.unwrap_or(false);
         if !settled && !transfer.aborted {
             self.track_received(session, link, id)?;

@@ -135,7 +135,13 @@ impl Connection {
             .filter(|link| link.state == LinkState::AttachPending)
             .and_then(Link::as_incoming);
         match pending {
-            Some(incoming) => incoming.held.push(event),
+            Some(incoming) => {
+                // Bounded: each delivery can be settled once only. States without settlement could
+                // come without end, and say nothing to a driver that knows no delivery yet.
+                if !matches!(event, Event::Disposed { settled: false, .. }) {
+                    incoming.held.push(event);
+                }
+            }
             None => self.push(event),
         }
     }

@@ -15,7 +15,8 @@ use crate::{
     types::{Flow, Role, Transfer},
 };
 
-/// Bytes of one link before another one's turn.
+/// Bytes of one link before another one's turn; also the largest transfer frame, whatever the peer
+/// would take.
 const TURN_BYTES: usize = 64 << 10;
 
 /// Bytes that a queued delivery is counted with besides its payload.
@@ -150,12 +151,12 @@ impl AmqpSession {
 
 impl Connection {
     /// Deliveries that can be sent on a link now: link-credit, the peer's incoming-window, the
-    /// bound of unsettled ones; 0 while the outbox is over its mark. `send` takes more than this
+    /// bound of unsettled ones; 0 while more than `outbox_bytes_high` waits on the connection. `send` takes more than this
     /// as long as there is credit, and keeps it until the window opens.
     #[must_use]
     pub fn sendable(&self, link: LinkId) -> u32 {
         let limits = &self.config.limits;
-        if self.is_closing() || self.outbox_bytes() > limits.outbox_bytes_high {
+        if self.is_closing() || self.backlog_bytes() > limits.outbox_bytes_high {
             return 0;
         }
         let Some(entry) = self.links.get(link.0) else { return 0 };
@@ -247,14 +248,14 @@ impl Connection {
 
     /// One turn of an AMQP session; false if nothing could be sent.
     fn take_turn(&mut self, id: AmqpSessionId) -> bool {
-        let frame_size_max = self.remote.max_frame_size;
+        let frame_size_max = self.remote.max_frame_size.min(TURN_BYTES);
         let Some(session) = self.sessions.get_mut(id.0) else { return false };
         if session.outgoing.left() == 0 {
             return false;
         }
         let next = session.queue.front().map(|queued| queued.link);
         let can_begin = next.is_some_and(|link| !session.sending.iter().any(|s| s.delivery.link == link));
-        let begin = can_begin && !(session.sending_first && !session.sending.is_empty());
+        let begin = can_begin && (session.sending.is_empty() || !session.sending_first);
         session.sending_first = begin;
         let (delivery, transfer) = if begin {
             let Some(delivery) = session.queue.pop_front() else { return false };

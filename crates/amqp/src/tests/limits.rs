@@ -1,1 +1,124 @@
-//! limits
+//! Every bound, and what the peer hears.
+
+use super::support::*;
+use crate::{
+    Event,
+    types::{Performative, Role, Transfer},
+};
+
+#[test]
+fn too_many_amqp_sessions_are_begun_and_ended() {
+    let mut server = Server::begun(limits(|l| l.amqp_sessions_max = 1));
+    server.receive(Script::default().begin(1));
+    let performatives = server.performatives();
+    assert_eq!(names(&performatives), ["begin", "end"]);
+    assert_eq!(last_condition(&performatives).as_deref(), Some("amqp:resource-limit-exceeded"));
+    server.receive(Script::default().frame(1, end()));
+    assert!(server.events().is_empty());
+    server.receive(Script::default().frame(0, end()).begin(5));
+    assert_eq!(names(&server.performatives()), ["end", "begin"]);
+}
+
+#[test]
+fn too_many_links_are_refused() {
+    let (mut server, _) = Server::linked(limits(|l| l.links_per_session_max = 1), Role::Sender);
+    server.receive(Script::default().attach(0, attach(Role::Sender, "two", 1)));
+    assert!(server.events().is_empty());
+    let performatives = server.performatives();
+    assert_eq!(names(&performatives), ["attach", "detach"]);
+    assert_eq!(last_condition(&performatives).as_deref(), Some("amqp:resource-limit-exceeded"));
+    server.receive(Script::default().frame(0, detach(1)));
+    assert!(server.events().is_empty());
+}
+
+#[test]
+fn a_peer_that_never_detaches_refused_links_loses_the_amqp_session() {
+    let mut server = Server::begun(limits(|l| l.links_per_session_max = 0));
+    for handle in 0..=1_024 {
+        server.receive(Script::default().attach(0, attach(Role::Sender, &format!("s{handle}"), handle)));
+    }
+    assert_eq!(names(&server.performatives()).last(), Some(&"end"));
+    assert!(matches!(&server.events()[..], [Event::AmqpSessionEnded { links, .. }] if links.is_empty()));
+}
+
+#[test]
+fn too_many_pending_attaches_are_refused() {
+    let mut server = Server::begun(limits(|l| l.pending_attaches_max = 1));
+    let first = server.attach(attach(Role::Receiver, "a", 0));
+    server.receive(Script::default().attach(0, attach(Role::Receiver, "b", 1)));
+    assert!(server.events().is_empty());
+    assert_eq!(last_condition(&server.performatives()).as_deref(), Some("amqp:resource-limit-exceeded"));
+    server.engine.accept(first, reply());
+    server.attach(attach(Role::Receiver, "c", 2));
+}
+
+#[test]
+fn too_many_unsettled_deliveries_detach_the_link() {
+    let (mut server, link) = Server::linked(limits(|l| l.unsettled_per_link_max = 2), Role::Sender);
+    for id in 0..3 {
+        server.receive(Script::default().transfer(0, transfer(0, id), b"x"));
+    }
+    assert!(matches!(&server.events()[2..], [Event::Detached { link: l, answered: true, .. }] if *l == link));
+    assert_eq!(last_condition(&server.performatives()).as_deref(), Some("amqp:resource-limit-exceeded"));
+}
+
+#[test]
+fn own_unsettled_deliveries_are_bounded_too() {
+    let (mut server, link) = Server::linked(limits(|l| l.unsettled_per_link_max = 2), Role::Receiver);
+    server.receive(Script::default().flow(0, link_flow(0, 0, 10)));
+    assert_eq!(server.engine.sendable(link), 2);
+    server.engine.send(link, message(b"x")).unwrap();
+    server.engine.send(link, message(b"x")).unwrap();
+    assert_eq!(server.engine.send(link, message(b"x")), Err(crate::SendRefused::UnsettledLimit));
+}
+
+#[test]
+fn far_too_many_deliveries_beyond_credit_detach_the_link() {
+    let (mut server, _) = Server::linked(config(), Role::Sender);
+    for id in 0..20_001 {
+        let settled = Transfer { settled: Some(true), ..transfer(0, id) };
+        server.receive(Script::default().transfer(0, settled, b""));
+    }
+    assert_eq!(last_condition(&server.performatives()).as_deref(), Some("amqp:link:transfer-limit-exceeded"));
+}
+
+#[test]
+fn reassembly_is_bounded_for_the_connection() {
+    let mut server = Server::begun(limits(|l| l.reassembly_bytes_max = 1_000));
+    for handle in 0..2 {
+        let link = server.attach(attach(Role::Sender, &format!("s{handle}"), handle));
+        server.engine.accept(link, reply());
+        server.frames();
+        let first = Transfer { more: true, ..transfer(handle, handle) };
+        server.receive(Script::default().transfer(0, first, &[0; 600]));
+    }
+    let performatives = server.performatives();
+    assert!(matches!(&performatives[..], [Performative::Detach(detach)] if detach.handle == 1));
+    assert_eq!(last_condition(&performatives).as_deref(), Some("amqp:resource-limit-exceeded"));
+    // The first link's end gives its share back.
+    server.receive(Script::default().frame(0, detach(0)));
+    assert_eq!(server.engine.reassembly_bytes, 0);
+}
+
+#[test]
+fn what_is_held_for_a_pending_attach_is_bounded() {
+    let mut server = Server::begun(limits(|l| l.reassembly_bytes_max = 1_000));
+    let link = server.attach(attach(Role::Sender, "s", 0));
+    server.receive(Script::default().transfer(0, transfer(0, 0), &[0; 600]).transfer(
+        0,
+        transfer(0, 1),
+        &[0; 600],
+    ));
+    assert_eq!(server.events(), [Event::AttachCancelled(link)]);
+    assert_eq!(names(&server.performatives()), ["attach", "detach"]);
+    assert_eq!(server.engine.reassembly_bytes, 0);
+}
+
+#[test]
+fn reading_stops_while_the_driver_is_asked_and_much_waits() {
+    let mut server = Server::new(config());
+    server.receive(Script::default().header(AMQP).open());
+    assert!(server.engine.wants_input());
+    server.receive_bytes(&[0; 100_000]);
+    assert!(!server.engine.wants_input());
+}
