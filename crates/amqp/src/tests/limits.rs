@@ -122,3 +122,18 @@ fn reading_stops_while_the_driver_is_asked_and_much_waits() {
     server.receive_bytes(&[0; 100_000]);
     assert!(!server.engine.wants_input());
 }
+
+#[test]
+fn states_for_a_pending_attach_do_not_pile_up() {
+    let mut server = Server::begun(config());
+    let link = server.attach(attach(Role::Sender, "s", 0));
+    server.receive(Script::default().transfer(0, transfer(0, 0), b"x"));
+    for _ in 0..1_000 {
+        server.receive(Script::default().frame(0, disposition(Role::Sender, 0, 0, false)));
+    }
+    server.receive(Script::default().frame(0, disposition(Role::Sender, 0, 0, true)));
+    assert!(server.events().is_empty());
+    server.engine.accept(link, reply());
+    let events = server.events();
+    assert!(matches!(&events[..], [Event::Delivery { .. }, Event::Disposed { settled: true, .. }]));
+}

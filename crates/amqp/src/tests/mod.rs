@@ -7,6 +7,7 @@ mod hostile;
 mod limits;
 mod mutation;
 mod pair;
+mod recorded;
 mod settlement;
 mod support;
 mod timers;
