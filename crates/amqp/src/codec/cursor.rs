@@ -115,9 +115,10 @@ impl<'a> Cursor<'a> {
     /// The next `count` bytes.
     #[inline]
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Violation> {
-        let rest = self.bytes.get(self.at..).ok_or(Violation::Decode)?;
-        let taken = rest.get(..count).ok_or(Violation::Decode)?;
-        self.at += count;
+        // A sum that saturates is beyond the slice, so is refused like any other.
+        let end = self.at.saturating_add(count);
+        let taken = self.bytes.get(self.at..end).ok_or(Violation::Decode)?;
+        self.at = end;
         Ok(taken)
     }
 

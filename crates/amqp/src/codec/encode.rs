@@ -183,7 +183,8 @@ fn write_content(out: &mut BytesMut, constructor: u8, value: &Value) {
     }
 }
 
-/// The last byte of a number for one-byte forms, nothing for zero forms, else all of it.
+/// The last byte of a number for one-byte forms, nothing for zero forms, else all of it. `bytes`
+/// are those of an integer, so never empty.
 fn write_integer(out: &mut BytesMut, constructor: u8, bytes: &[u8]) {
     match constructor & 0xf0 {
         0x40 => {}
@@ -228,6 +229,7 @@ fn write_wide_content(out: &mut BytesMut, value: &Value) {
         }
         _ => 0,
     };
+    // The eight bytes from `start` on were written above.
     let size = out.len() - start - 4;
     out[start..start + 4].copy_from_slice(&long(size).to_be_bytes());
     out[start + 4..start + 8].copy_from_slice(&long(count).to_be_bytes());
@@ -385,6 +387,7 @@ fn write_compound(
     out.put_slice(&[short_constructor, 0, 0]);
     let content = out.len();
     let count = write(out);
+    // The three bytes from `start` on were written above, six more are added before they are used.
     let length = out.len() - content;
     if length < SHORT_MAX && count <= SHORT_MAX {
         out[start + 1] = short(length + 1);

@@ -70,7 +70,9 @@ fn read_code(cursor: &mut Cursor<'_>) -> Result<u64, Violation> {
     read_descriptor(cursor)?.ok_or(Violation::UnknownPerformative)
 }
 
-/// The performative at `body`, and where it ends.
+/// The performative at `body`, and where it ends. Inlined, since it would otherwise move the
+/// performative once more, which takes as long as reading it.
+#[inline(always)]
 fn decode_performative(frame: &Bytes, body: usize) -> Result<(Performative, usize), Violation> {
     let mut cursor = Cursor::new(frame, body);
     let performative = match read_code(&mut cursor)? {

@@ -23,6 +23,7 @@ fn mandatory<T>(field: Option<T>) -> Result<T, Violation> {
 }
 
 /// The list behind a flow's descriptor. Its properties are passed over.
+#[inline]
 pub(super) fn flow(cursor: &mut Cursor<'_>) -> Result<Flow, Violation> {
     let mut list = cursor.list()?;
     Ok(Flow {
@@ -40,6 +41,7 @@ pub(super) fn flow(cursor: &mut Cursor<'_>) -> Result<Flow, Violation> {
 }
 
 /// The list behind a transfer's descriptor.
+#[inline]
 pub(super) fn transfer(frame: &Bytes, cursor: &mut Cursor<'_>) -> Result<Transfer, Violation> {
     let mut list = cursor.list()?;
     Ok(Transfer {
@@ -58,6 +60,7 @@ pub(super) fn transfer(frame: &Bytes, cursor: &mut Cursor<'_>) -> Result<Transfe
 }
 
 /// The list behind a disposition's descriptor.
+#[inline]
 pub(super) fn disposition(frame: &Bytes, cursor: &mut Cursor<'_>) -> Result<Disposition, Violation> {
     let mut list = cursor.list()?;
     Ok(Disposition {

@@ -89,7 +89,8 @@ fn frame(out: &mut BytesMut, frame_type: u8, channel: u16, write: impl FnOnce(&m
     out.put_slice(&[0, 0, 0, 0, 2, frame_type]);
     out.put_u16(channel);
     write(out);
-    // No frame comes near 4 GiB: payloads are cut to max-frame-size, the rest is small.
+    // No frame comes near 4 GiB: payloads are cut to max-frame-size, the rest is small. The size's
+    // four bytes were written above.
     let size = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
     out[start..start + 4].copy_from_slice(&size.to_be_bytes());
 }
