@@ -29,20 +29,20 @@ const DAY_S: u64 = 86_400;
 
 /// The files.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DevCertificate {
+pub(crate) struct DevCertificate {
     /// The authority's certificate, for clients to trust.
-    pub ca_file: PathBuf,
+    pub(crate) ca_file: PathBuf,
     /// The authority's key, readable by the owner alone.
-    pub ca_key_file: PathBuf,
+    pub(crate) ca_key_file: PathBuf,
     /// The server's certificate and the authority's behind it.
-    pub certificate_file: PathBuf,
+    pub(crate) certificate_file: PathBuf,
     /// The server's key, readable by the owner alone.
-    pub key_file: PathBuf,
+    pub(crate) key_file: PathBuf,
 }
 
 /// Why no certificate could be made.
 #[derive(Debug, thiserror::Error)]
-pub enum DevCertificateError {
+pub(crate) enum DevCertificateError {
     /// A file cannot be written or read.
     #[error("cannot write or read {}: {error}", file.display())]
     File {
@@ -64,7 +64,7 @@ pub enum DevCertificateError {
 ///
 /// # Errors
 /// When files cannot be read or written, or a host name cannot stand in a certificate.
-pub fn ensure(
+pub(crate) fn ensure(
     directory: &Path,
     host_names: &[String],
     now: Timestamp,

@@ -42,7 +42,7 @@ const WEBSOCKET_KEY_CHARS: usize = 24;
 
 /// Whether the broker does its work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Health {
+pub(crate) enum Health {
     /// A durable write works.
     Healthy,
     /// It does not, or not yet.
@@ -50,11 +50,11 @@ pub enum Health {
 }
 
 /// A WebSocket over what HTTP came over.
-pub type UpgradedBytes = WebSocketBytes<TokioIo<Upgraded>>;
+pub(crate) type UpgradedBytes = WebSocketBytes<TokioIo<Upgraded>>;
 
 /// Serves requests until the peer goes, asks for WebSocket, or `stop` is cancelled. Returns the
 /// WebSocket that was asked for.
-pub async fn serve<S, H, F>(stream: S, health: H, stop: CancellationToken) -> Option<UpgradedBytes>
+pub(crate) async fn serve<S, H, F>(stream: S, health: H, stop: CancellationToken) -> Option<UpgradedBytes>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn() -> F,

@@ -44,7 +44,7 @@ const TLS_ALERT: &[u8] = &[0x15, 3, 3, 0, 2, 2, 40];
 
 /// How a connection came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TransportKind {
+pub(crate) enum TransportKind {
     /// Plain TCP.
     Tcp,
     /// TLS over TCP.
@@ -55,29 +55,21 @@ pub enum TransportKind {
     WebSocketTls,
 }
 
-impl TransportKind {
-    /// Whether nobody between can read along.
-    #[must_use]
-    pub const fn is_encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::WebSocketTls)
-    }
-}
-
 /// A connection on which the peer is about to send an AMQP header.
 #[derive(Debug)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// Its bytes.
-    pub stream: ByteStream,
+    pub(crate) stream: ByteStream,
     /// Who it is.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// The host that the client named in its TLS handshake.
-    pub sni: Option<String>,
+    pub(crate) sni: Option<String>,
     /// How it came in.
-    pub transport: TransportKind,
+    pub(crate) transport: TransportKind,
 }
 
 /// What a listener hands connections to.
-pub trait Services: Send + Sync + 'static {
+pub(crate) trait Services: Send + Sync + 'static {
     /// Serves an AMQP connection to its end.
     fn amqp(&self, accepted: Accepted) -> impl Future<Output = ()> + Send;
 
@@ -88,16 +80,16 @@ pub trait Services: Send + Sync + 'static {
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {error}")]
-pub struct BindError {
+pub(crate) struct BindError {
     /// The address.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// What the system says.
-    pub error: io::Error,
+    pub(crate) error: io::Error,
 }
 
 /// Bound sockets that accept nothing yet.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     sockets: Vec<(TcpListener, SocketAddr)>,
 }
 
@@ -107,7 +99,7 @@ impl Listener {
     ///
     /// # Errors
     /// The first address that cannot be bound.
-    pub fn bind(listen: &[ListenConfig]) -> Result<Self, BindError> {
+    pub(crate) fn bind(listen: &[ListenConfig]) -> Result<Self, BindError> {
         let mut sockets = Vec::with_capacity(listen.len());
         for ListenConfig { address, optional } in listen {
             match bind(*address) {
@@ -122,13 +114,13 @@ impl Listener {
     }
 
     /// The addresses, with the ports that the system chose.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.sockets.iter().map(|(_, address)| *address)
     }
 
     /// Accepts connections until `stop` is cancelled; then returns when all of them have ended.
     /// It is for `services` to end AMQP connections, and for the caller to give up waiting.
-    pub async fn serve<S: Services>(
+    pub(crate) async fn serve<S: Services>(
         self,
         tls: Option<TlsAcceptor>,
         connections_count_max: usize,
@@ -310,7 +302,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(stream: S, bytes: &[u8]) {
 
 /// The bytes of an AMQP connection, whatever carries them.
 #[derive(Debug)]
-pub enum ByteStream {
+pub(crate) enum ByteStream {
     /// Plain TCP.
     Tcp(Replay<TcpStream>),
     /// TLS.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 
 /// A stream whose first byte tells what it carries. The byte is still there to be read.
 #[derive(Debug)]
-pub enum Sniffed<S> {
+pub(crate) enum Sniffed<S> {
     /// `A`: an AMQP or SASL header. Whether it is a good one, the engine sees and answers.
     Amqp(Replay<S>),
     /// 0x16: a TLS handshake record.
@@ -28,7 +28,7 @@ pub enum Sniffed<S> {
 ///
 /// # Errors
 /// When the stream fails.
-pub async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Sniffed<S>> {
+pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Sniffed<S>> {
     let mut first = [0];
     if stream.read(&mut first).await? == 0 {
         return Ok(Sniffed::Nothing);
@@ -52,7 +52,7 @@ const LINGER_BYTES_MAX: u64 = 64 * 1024;
 ///
 /// # Errors
 /// When the stream fails.
-pub async fn answer_and_close<S>(mut stream: S, answer: &[u8]) -> io::Result<()>
+pub(crate) async fn answer_and_close<S>(mut stream: S, answer: &[u8]) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -65,16 +65,9 @@ where
 
 /// A stream with its first byte put back.
 #[derive(Debug)]
-pub struct Replay<S> {
+pub(crate) struct Replay<S> {
     first: Option<u8>,
     inner: S,
-}
-
-impl<S> Replay<S> {
-    /// The stream underneath.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Replay<S> {

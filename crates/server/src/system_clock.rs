@@ -10,7 +10,7 @@ use lockstep_model::{Clock, MonoTime, Now, Timestamp};
 /// The clock of a running broker. Its UTC time never steps back within a process: when the
 /// system's clock is set back, it stands still until that has caught up.
 #[derive(Debug)]
-pub struct SystemClock {
+pub(crate) struct SystemClock {
     start: Instant,
     /// The latest UTC time given out, in milliseconds since the Unix epoch.
     latest_utc_ms: AtomicI64,
@@ -20,7 +20,7 @@ impl SystemClock {
     /// A clock whose monotonic time starts at zero now.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this file is the one that reads the clock")]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { start: Instant::now(), latest_utc_ms: AtomicI64::new(i64::MIN) }
     }
 

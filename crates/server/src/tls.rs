@@ -17,7 +17,7 @@ use tokio_rustls::{
 
 /// Why TLS cannot be offered: the file and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {}: {error}", file.display())]
     Unreadable {
@@ -56,7 +56,7 @@ pub enum TlsError {
 ///
 /// # Errors
 /// When a file cannot be read or holds something else, or when the two do not fit.
-pub fn acceptor(certificate_file: &Path, key_file: &Path) -> Result<TlsAcceptor, TlsError> {
+pub(crate) fn acceptor(certificate_file: &Path, key_file: &Path) -> Result<TlsAcceptor, TlsError> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate_file)
         .and_then(Iterator::collect)
         .map_err(|error| file_error(certificate_file, "certificate", error))?;

@@ -19,7 +19,7 @@ use tokio_tungstenite::{
 };
 
 /// The sub-protocols that we speak: the name that Azure's clients offer, and the registered one.
-pub const SUB_PROTOCOLS: [&str; 2] = ["AMQPWSB10", "amqp"];
+pub(crate) const SUB_PROTOCOLS: [&str; 2] = ["AMQPWSB10", "amqp"];
 /// Largest WebSocket message or frame of a peer, in bytes. Clients send one AMQP frame or a few
 /// in each; AMQP frames have at most 1 MiB here.
 const INCOMING_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -30,7 +30,7 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 /// A WebSocket as a stream of bytes.
 #[derive(Debug)]
-pub struct WebSocketBytes<S> {
+pub(crate) struct WebSocketBytes<S> {
     socket: WebSocketStream<S>,
     /// What a message brought and nobody has read yet.
     unread: Bytes,
@@ -42,12 +42,13 @@ pub struct WebSocketBytes<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
     /// Takes the server's side of a stream whose upgrade has been answered.
-    pub async fn accept(stream: S) -> Self {
+    pub(crate) async fn accept(stream: S) -> Self {
         Self::over(stream, Role::Server).await
     }
 
+    #[cfg(test)]
     /// Takes the client's side of a stream whose upgrade has been answered.
-    pub async fn connect(stream: S) -> Self {
+    pub(crate) async fn connect(stream: S) -> Self {
         Self::over(stream, Role::Client).await
     }
 

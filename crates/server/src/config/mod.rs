@@ -10,7 +10,6 @@ mod resolve;
 mod resolved;
 mod secret;
 mod section;
-mod serve_options;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -30,7 +29,6 @@ pub use resolved::{
 };
 pub use secret::Secret;
 pub use section::Problem;
-pub use serve_options::{ServeOptions, Started};
 pub use tree::Origin;
 
 use raw::{RawConfig, RawNamespace};
