@@ -96,6 +96,7 @@ impl RocksStore {
     pub fn open(data_directory: &Path, options: &RocksOptions) -> Result<Self, StoreError> {
         let directory = DataDirectory::open(data_directory)?;
         let disk_full = directory.make_room()?;
+        directory.set_ballast_aside();
         let db = open_engine(&directory, options, disk_full)?;
 
         let format = read_system(&db, &keys::FORMAT, codec::decode_u32)?;
@@ -112,7 +113,6 @@ impl RocksStore {
         let path = directory.watermark();
         let watermark = Watermark::create(&path, recovered)
             .map_err(|error| io_error("cannot write the watermark", &path, &error))?;
-        directory.set_ballast_aside();
         Ok(Self {
             db,
             write_options: options::unsynced_write(),
@@ -326,7 +326,7 @@ fn open_engine(directory: &DataDirectory, options: &RocksOptions, disk_full: boo
             return Err(wrong_format(found.unwrap_or(0)));
         }
     }
-    DB::open_cf_descriptors(&db_options, &path, options::column_families(options))
+    DB::open_cf_descriptors(&db_options, &path, options::column_families(options, disk_full))
         .map_err(|error| engine_error(&error))
 }
 

@@ -33,12 +33,18 @@ const INFO_LOG_FILES: usize = 4;
 /// Bloom filter bits for each body key.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
-/// Options of the whole database. `disk_full` leaves out what needs room while opening.
+/// While the disk is full nothing is written out as tables until the store is closed: replayed
+/// log and new deletes stay in memory, where they cancel each other out. So memtables and the log
+/// may grow by this factor.
+const DISK_FULL_FACTOR: usize = 8;
+
+/// Options of the whole database. `disk_full` avoids what needs room before anything is deleted.
 pub(super) fn database(options: &RocksOptions, disk_full: bool) -> Result<Options, StoreError> {
     let mut db = if disk_full {
-        // Not bound by name: do not write the replayed log out as tables.
+        // Neither is bound by name: do not write the replayed log out as tables, do not reserve
+        // room for a whole log ahead.
         Options::default()
-            .get_options_from_string("avoid_flush_during_recovery=true")
+            .get_options_from_string("avoid_flush_during_recovery=true;allow_fallocate=false")
             .map_err(|error| StoreError::Io(error.to_string()))?
     } else {
         Options::default()
@@ -50,7 +56,7 @@ pub(super) fn database(options: &RocksOptions, disk_full: bool) -> Result<Option
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     db.set_manual_wal_flush(true);
     db.set_recycle_log_file_num(0);
-    db.set_max_total_wal_size(WAL_SIZE_BYTES_MAX);
+    db.set_max_total_wal_size(WAL_SIZE_BYTES_MAX * factor(disk_full) as u64);
     db.set_track_and_verify_wals_in_manifest(true);
     db.set_paranoid_checks(true);
 
@@ -61,7 +67,7 @@ pub(super) fn database(options: &RocksOptions, disk_full: bool) -> Result<Option
     db.set_avoid_unnecessary_blocking_io(true);
 
     db.set_max_background_jobs(options.background_jobs);
-    db.set_db_write_buffer_size(MEMTABLES_SIZE_BYTES_MAX);
+    db.set_db_write_buffer_size(MEMTABLES_SIZE_BYTES_MAX * factor(disk_full));
     db.set_max_open_files(OPEN_FILES_MAX);
     // Spreads the writing of tables, so that a sync of the log does not wait for all of it.
     db.set_bytes_per_sync(MIB as u64);
@@ -77,15 +83,15 @@ pub(super) fn database(options: &RocksOptions, disk_full: bool) -> Result<Option
 }
 
 /// The column families, each with its options; all share one block cache.
-pub(super) fn column_families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
+pub(super) fn column_families(options: &RocksOptions, disk_full: bool) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.block_cache_size_bytes);
     Table::ALL
-        .map(|table| ColumnFamilyDescriptor::new(table.name(), column_family(table, &cache)))
+        .map(|table| ColumnFamilyDescriptor::new(table.name(), column_family(table, &cache, disk_full)))
         .into_iter()
         .collect()
 }
 
-fn column_family(table: Table, cache: &Cache) -> Options {
+fn column_family(table: Table, cache: &Cache, disk_full: bool) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
@@ -99,10 +105,11 @@ fn column_family(table: Table, cache: &Cache) -> Options {
     family.set_compression_type(DBCompressionType::None);
     family.set_level_compaction_dynamic_level_bytes(true);
     family.set_max_write_buffer_number(MEMTABLES_MAX);
-    family.set_write_buffer_size(match table {
+    let memtable_size_bytes = match table {
         Table::Messages | Table::Bodies => LARGE_MEMTABLE_SIZE_BYTES,
         Table::System | Table::Overlays | Table::MessageSessions => SMALL_MEMTABLE_SIZE_BYTES,
-    });
+    };
+    family.set_write_buffer_size(memtable_size_bytes * factor(disk_full));
     if matches!(table, Table::Bodies | Table::MessageSessions) {
         family.set_enable_blob_files(true);
         family.set_min_blob_size(BLOB_SIZE_BYTES_MIN);
@@ -113,6 +120,10 @@ fn column_family(table: Table, cache: &Cache) -> Options {
         family.add_compact_on_deletion_collector_factory(10_000, 5_000, 0.5);
     }
     family
+}
+
+const fn factor(disk_full: bool) -> usize {
+    if disk_full { DISK_FULL_FACTOR } else { 1 }
 }
 
 /// For reading everything once: ahead, and without pushing others out of the cache.
