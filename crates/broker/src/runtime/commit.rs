@@ -165,6 +165,10 @@ impl CommitPipeline {
             self.fail(&error);
             return;
         }
+        if commit > CommitNumber(0) {
+            // Before anyone is told: what is asked because of a reply must find its rows eligible.
+            shared.mailbox.post(Mail::Committed(commit));
+        }
         let groups = written.len() as u64;
         for mut group in written {
             shared.inboxes.route(&mut group.fenced);
@@ -186,9 +190,6 @@ impl CommitPipeline {
         }
         drop(queues);
         self.durable_moved.notify_all();
-        if commit > CommitNumber(0) {
-            shared.mailbox.post(Mail::Committed(commit));
-        }
     }
 }
 

@@ -30,7 +30,7 @@ pub use inbox::{ToConnection, Unreadable};
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -109,7 +109,8 @@ impl Shared {
 #[derive(Debug)]
 pub struct Broker {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    /// Taken by whoever shuts the broker down.
+    threads: Mutex<Vec<JoinHandle<()>>>,
     failure: watch::Receiver<Option<String>>,
     warnings: Vec<String>,
 }
@@ -154,7 +155,7 @@ impl Broker {
             let (shared, store) = (Arc::clone(&shared), Arc::clone(&store));
             threads.push(spawn(name, move || stage(&shared, &*store))?);
         }
-        Ok(Self { shared, threads, failure, warnings: recovered.warnings })
+        Ok(Self { shared, threads: Mutex::new(threads), failure, warnings: recovered.warnings })
     }
 
     /// What the operator should know about the start: entities kept although no definition
@@ -195,9 +196,11 @@ impl Broker {
     }
 
     /// Makes what was accepted durable and ends the threads. Connections should have gone first.
-    pub fn shut_down(self) {
+    /// A second call returns at once.
+    pub fn shut_down(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.mailbox.post(Mail::Stop);
-        for thread in self.threads {
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a broker thread panicked");
             }

@@ -1,0 +1,218 @@
+//! Attaches: what is asked for, whether it may be, and the answer.
+
+use lockstep_amqp::{AmqpSessionId, LinkId, types::Attach};
+use lockstep_broker::{
+    core::{Attach as CoreAttach, AttachGrant, Command, LinkIdentity, ReceiveIntent},
+    runtime::EntityInfo,
+};
+use lockstep_model::{EntityAddress, Feature, OutgoingLinkId, ReceiveMode, Refusal, Right, limits};
+use lockstep_protocol::{
+    attach_intent::{self, AttachIntent, ReceiveKind},
+    attach_reply::{Grant, accept_reply},
+};
+
+use super::{
+    Connection, LinkBinding,
+    receivers::Receiver,
+    request_links::{Node, REQUEST_SIZE_BYTES_MAX, RequestNode, ResponseNode},
+    senders::Sender,
+};
+
+/// Messages that a sender may have under way; topped up as outcomes are given.
+const SENDER_CREDIT: u32 = 1_000;
+/// Requests that a client may have under way on one link (5,000 renewals at once must pass,
+/// semantics A-51).
+const REQUEST_CREDIT: u32 = 10_000;
+
+impl Connection {
+    pub(super) fn attach(&mut self, link: LinkId, session: AmqpSessionId, attach: &Attach) {
+        let path = attach_intent::spelled_address(attach).to_owned();
+        let result = attach_intent::attach_intent(attach)
+            .and_then(|intent| self.bind(link, session, attach, intent, &path));
+        if let Err(refusal) = result {
+            tracing::debug!(?refusal, path, "attach refused");
+            let error = self.refusal_error(&refusal, &path, None);
+            self.engine.refuse(link, error);
+        }
+    }
+
+    fn bind(
+        &mut self,
+        link: LinkId,
+        session: AmqpSessionId,
+        attach: &Attach,
+        intent: AttachIntent,
+        path: &str,
+    ) -> Result<(), Refusal> {
+        match intent {
+            AttachIntent::Send { address } => self.attach_sender(link, attach, address, path),
+            AttachIntent::Receive { address, mode, kind, .. } => {
+                self.attach_receiver(link, attach, address, mode, kind, path)
+            }
+            AttachIntent::CbsRequests => {
+                self.attach_requests(link, session, attach, Node::Cbs, path);
+                Ok(())
+            }
+            AttachIntent::CbsResponses { reply_to } => {
+                self.attach_responses(link, session, attach, Node::Cbs, reply_to, path);
+                Ok(())
+            }
+            AttachIntent::ManagementRequests { address } => {
+                let node = self.management_node(&address)?;
+                self.attach_requests(link, session, attach, node, path);
+                Ok(())
+            }
+            AttachIntent::ManagementResponses { address, reply_to } => {
+                let node = self.management_node(&address)?;
+                self.attach_responses(link, session, attach, node, reply_to, path);
+                Ok(())
+            }
+        }
+    }
+
+    /// The entity of an address. Existence comes before rights only for those who may do
+    /// something in the namespace at all.
+    pub(super) fn entity(&self, address: &EntityAddress) -> Result<EntityInfo, Refusal> {
+        let found = self.broker().and_then(|broker| broker.client().lookup(&address.entity));
+        found.ok_or_else(|| {
+            if address.subscription().is_some() {
+                // Topics are not in this version: the name alone tells what was meant.
+                Refusal::NotSupported(Feature::Topics)
+            } else {
+                Refusal::EntityNotFound
+            }
+        })
+    }
+
+    fn management_node(&self, address: &EntityAddress) -> Result<Node, Refusal> {
+        let entity = self.entity(address)?;
+        // Any right opens the node; each operation checks its own.
+        let may = [Right::Listen, Right::Send]
+            .into_iter()
+            .map(|right| self.authorizer.check(address, right, self.now.utc));
+        may.reduce(Result::or).unwrap_or(Ok(()))?;
+        Ok(Node::Management { entity, address: address.clone() })
+    }
+
+    fn attach_sender(
+        &mut self,
+        link: LinkId,
+        attach: &Attach,
+        address: EntityAddress,
+        path: &str,
+    ) -> Result<(), Refusal> {
+        let entity = self.entity(&address)?;
+        self.authorizer.check(&address, Right::Send, self.now.utc)?;
+        let max_message_size_bytes = entity.description.max_message_size_bytes;
+        self.engine.accept(link, accept_reply(attach, Grant::Sender { max_message_size_bytes }));
+        self.engine.set_credit_auto(link, SENDER_CREDIT);
+        self.links.insert(link, LinkBinding::Sender(Sender { entity, address, path: path.to_owned() }));
+        Ok(())
+    }
+
+    fn attach_receiver(
+        &mut self,
+        link: LinkId,
+        attach: &Attach,
+        address: EntityAddress,
+        mode: ReceiveMode,
+        kind: ReceiveKind,
+        path: &str,
+    ) -> Result<(), Refusal> {
+        let entity = self.entity(&address)?;
+        self.authorizer.check(&address, Right::Listen, self.now.utc)?;
+        let Some(broker) = self.broker() else { return Err(Refusal::ShuttingDown) };
+        let outgoing = broker.new_link();
+        let connection = broker.id();
+        let intent = match kind {
+            ReceiveKind::Plain => ReceiveIntent::Plain,
+            ReceiveKind::MessageSession(id) => ReceiveIntent::AcceptMessageSession(id),
+            ReceiveKind::NextMessageSession { wait } => {
+                ReceiveIntent::AcceptNextMessageSession { wait: wait.unwrap_or(limits::ACCEPT_WAIT_DEFAULT) }
+            }
+            ReceiveKind::Browse(id) => ReceiveIntent::BrowseMessageSession(id),
+        };
+        let identity = LinkIdentity {
+            receiver_name: attach_intent::receiver_name(attach).map(Into::into),
+            container_id: self.identity.container_id.clone(),
+            link_name: attach.name.clone(),
+        };
+        let entity = entity.id.with_sub_queue(address.sub_queue);
+        self.commands.push_back(Command::Attach(CoreAttach {
+            link: outgoing,
+            connection,
+            entity,
+            mode,
+            intent,
+            identity,
+        }));
+        let default_outcome = attach.source.as_ref().and_then(|source| source.default_outcome.clone());
+        let receiver = Receiver::new(outgoing, address, path.to_owned(), mode, default_outcome);
+        self.links.insert(link, LinkBinding::Receiver(Box::new(receiver)));
+        self.by_outgoing.insert(outgoing, link);
+        Ok(())
+    }
+
+    /// The core grants a receiver.
+    pub(super) fn attach_granted(&mut self, grant: &AttachGrant) {
+        let Some(&link) = self.by_outgoing.get(&grant.link) else { return };
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        if receiver.ending {
+            return;
+        }
+        // The engine keeps the client's attach; without it the link has just ended.
+        let Some(attach) = self.engine.link_attach(link).cloned() else { return };
+        receiver.open = true;
+        let filter_echo = match attach_intent::attach_intent(&attach) {
+            Ok(AttachIntent::Receive { filter_echo, .. }) => filter_echo,
+            _ => None,
+        };
+        let message_session = grant.message_session.as_ref().map(|(id, until)| (id, *until));
+        let reply =
+            accept_reply(&attach, Grant::Receiver { filter_echo: filter_echo.as_ref(), message_session });
+        self.engine.accept(link, reply);
+        self.ready_links.push_back(link);
+    }
+
+    /// The core refuses a receiver.
+    pub(super) fn attach_refused(&mut self, outgoing: OutgoingLinkId, refusal: &Refusal) {
+        let Some(&link) = self.by_outgoing.get(&outgoing) else { return };
+        let asked =
+            self.engine.link_attach(link).and_then(|attach| match attach_intent::attach_intent(attach) {
+                Ok(AttachIntent::Receive { kind: ReceiveKind::MessageSession(id), .. }) => Some(id),
+                _ => None,
+            });
+        let path = self.path_of(link);
+        let error = self.refusal_error(refusal, &path, asked.as_ref().map(|id| id.as_str()));
+        self.engine.refuse(link, error);
+        self.forget_receiver(link);
+    }
+
+    fn attach_requests(
+        &mut self,
+        link: LinkId,
+        session: AmqpSessionId,
+        attach: &Attach,
+        node: Node,
+        path: &str,
+    ) {
+        let reply = accept_reply(attach, Grant::Requests { max_message_size_bytes: REQUEST_SIZE_BYTES_MAX });
+        self.engine.accept(link, reply);
+        self.engine.set_credit_auto(link, REQUEST_CREDIT);
+        self.links.insert(link, LinkBinding::Requests(RequestNode::new(session, node, path)));
+    }
+
+    fn attach_responses(
+        &mut self,
+        link: LinkId,
+        session: AmqpSessionId,
+        attach: &Attach,
+        node: Node,
+        reply_to: Option<Box<str>>,
+        path: &str,
+    ) {
+        let response = ResponseNode::new(session, node, reply_to, attach, path);
+        self.engine.accept(link, accept_reply(attach, Grant::Responses));
+        self.links.insert(link, LinkBinding::Responses(response));
+    }
+}

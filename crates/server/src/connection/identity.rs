@@ -1,0 +1,174 @@
+//! Who the client is and which namespace it means: SASL, open, tokens that run out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use lockstep_amqp::{
+    SaslCode,
+    types::{Error, Open},
+};
+use lockstep_model::{Refusal, Right};
+use lockstep_protocol::{sas_token, sasl_plain};
+
+use super::{Connection, LinkBinding, authorizer::Grant};
+use crate::{
+    config::PolicyConfig,
+    context::{NamespaceContext, ServerContext},
+};
+
+/// Within this time of connecting a client must have presented a token (semantics B-101).
+pub(super) const AUTHENTICATION_WAIT: Duration = Duration::from_secs(20);
+
+/// What the client said about itself.
+#[derive(Debug)]
+pub(super) struct Identity {
+    sni: Option<String>,
+    sasl_hostname: Option<Box<str>>,
+    open_hostname: Option<Box<str>>,
+    pub(super) container_id: Box<str>,
+    /// Policy name and key of SASL PLAIN; checked again once the namespace is known.
+    plain: Option<(String, String)>,
+}
+
+impl Identity {
+    pub(super) fn new(sni: Option<String>) -> Self {
+        Self { sni, sasl_hostname: None, open_hostname: None, container_id: "".into(), plain: None }
+    }
+
+    fn hosts(&self) -> [Option<&str>; 3] {
+        [self.open_hostname.as_deref(), self.sasl_hostname.as_deref(), self.sni.as_deref()]
+    }
+
+    /// Every host that the client named.
+    pub(super) fn said_hosts(&self) -> [Option<&str>; 3] {
+        self.hosts()
+    }
+
+    /// The host name for texts: the client's own word for it, else the namespace's.
+    pub(super) fn host(&self, namespace: Option<&NamespaceContext>) -> String {
+        let said = self.hosts().into_iter().flatten().find(|host| !host.is_empty());
+        said.or_else(|| namespace.map(|namespace| namespace.config.name.as_str())).unwrap_or("").to_owned()
+    }
+}
+
+/// The grants that a policy name and key give in a namespace.
+fn password_grants(namespace: &NamespaceContext, name: &str, key: &str) -> Vec<Grant> {
+    let matches = |policy: &&PolicyConfig| {
+        std::iter::once(&policy.primary_key)
+            .chain(&policy.secondary_key)
+            .any(|own| sas_token::is_same_key(key, own.expose()))
+    };
+    let grant = |policy: &PolicyConfig| Grant {
+        path: policy.scope.as_ref().map_or_else(String::new, |scope| scope.key().to_owned()),
+        policy_scope: policy.scope.clone(),
+        rights: policy.rights.clone(),
+        expires_at: None,
+    };
+    namespace.policies(name).filter(matches).map(grant).collect()
+}
+
+fn known_anywhere(context: &ServerContext, name: &str, key: &str) -> bool {
+    context.namespaces.iter().any(|namespace| !password_grants(namespace, name, key).is_empty())
+}
+
+impl Connection {
+    pub(super) fn sasl_init(
+        &mut self,
+        mechanism: &str,
+        initial_response: Option<Bytes>,
+        hostname: Option<Box<str>>,
+    ) {
+        self.identity.sasl_hostname = hostname;
+        let code = match mechanism {
+            // MSSBCBS is .NET's name for ANONYMOUS followed by a token on $cbs.
+            "ANONYMOUS" | "MSSBCBS" => SaslCode::Ok,
+            "PLAIN" => {
+                let response = initial_response.unwrap_or_default();
+                match sasl_plain::parse(&response) {
+                    // Which namespace is meant may be known at open only; it is checked again there.
+                    Ok(plain) if known_anywhere(&self.context, plain.policy_name, plain.key) => {
+                        self.identity.plain = Some((plain.policy_name.to_owned(), plain.key.to_owned()));
+                        SaslCode::Ok
+                    }
+                    _ => SaslCode::Auth,
+                }
+            }
+            _ => SaslCode::Auth,
+        };
+        if code != SaslCode::Ok {
+            tracing::info!(mechanism, "SASL authentication failed");
+        }
+        self.engine.sasl_outcome(code);
+    }
+
+    pub(super) fn opened(&mut self, open: &Open) {
+        self.identity.open_hostname.clone_from(&open.hostname);
+        self.identity.container_id.clone_from(&open.container_id);
+        let index = self.context.namespace_of(self.identity.hosts());
+        let context = std::sync::Arc::clone(&self.context);
+        let namespace = &context.namespaces[index];
+        if let Some((name, key)) = self.identity.plain.take() {
+            let grants = password_grants(namespace, &name, &key);
+            if grants.is_empty() {
+                let text = format!(
+                    "Unauthorized access. The policy '{name}' with this key is not one of namespace '{}'.",
+                    namespace.config.name
+                );
+                self.engine.close(Some(Error::new("amqp:unauthorized-access", text)));
+                return;
+            }
+            self.authentication_deadline = None;
+            for grant in grants {
+                // A connection that has no grants yet has room for those of one policy name.
+                let _has_room = self.authorizer.add(grant);
+            }
+        }
+        let broker = namespace.client.connect();
+        tracing::debug!(
+            connection = broker.id().0,
+            namespace = %namespace.config.name,
+            container_id = %open.container_id,
+            "connection opened"
+        );
+        self.namespace = Some((index, broker));
+        self.engine.open(None);
+    }
+
+    /// No token came in time.
+    pub(super) fn close_unauthenticated(&mut self) {
+        if self.authorizer.is_authenticated() || self.namespace.is_none() {
+            return;
+        }
+        let text = format!(
+            "Unauthorized access. No token was presented on '$cbs' within {} seconds.",
+            AUTHENTICATION_WAIT.as_secs()
+        );
+        self.engine.close(Some(Error::new("amqp:unauthorized-access", text)));
+    }
+
+    /// Detaches links whose token ran out (wire.md 2.6).
+    pub(super) fn detach_expired(&mut self) {
+        let now = self.now.utc;
+        let expired: Vec<(lockstep_amqp::LinkId, Refusal)> = self
+            .links
+            .iter()
+            .filter_map(|(link, binding)| {
+                let checked = match binding {
+                    LinkBinding::Sender(sender) => self.authorizer.check(&sender.address, Right::Send, now),
+                    LinkBinding::Receiver(receiver) if !receiver.ending => {
+                        self.authorizer.check(&receiver.address, Right::Listen, now)
+                    }
+                    _ => Ok(()),
+                };
+                checked.err().map(|refusal| (*link, refusal))
+            })
+            .collect();
+        for (link, refusal) in expired {
+            match self.links.get(&link) {
+                Some(LinkBinding::Sender(_)) => self.end_sender(link, &refusal),
+                Some(LinkBinding::Receiver(_)) => self.end_receiver(link, &refusal),
+                _ => {}
+            }
+        }
+    }
+}

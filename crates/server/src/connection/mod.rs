@@ -1,0 +1,420 @@
+//! One client connection: the AMQP engine on one side, a namespace on the other, and what binds
+//! links to entities. No I/O here; `connection_driver` reads, writes and waits.
+
+mod attach;
+pub(crate) mod authorizer;
+mod identity;
+mod management;
+mod receivers;
+mod request_links;
+mod requests;
+mod senders;
+mod tokens;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use lockstep_amqp::{
+    self as amqp, CloseReason, Event, LinkId,
+    types::{DeliveryState, Error, Outcome},
+};
+use lockstep_broker::{
+    core::{Command, Departure, Effect, PeekedMessage, Reply, StateValue},
+    runtime::{BrokerConnection, ToConnection},
+};
+use lockstep_model::{BodyId, ConnectionId, MonoTime, Now, OutgoingLinkId, Refusal, RequestId};
+use lockstep_protocol::conditions::{self, RefusalContext};
+use rustc_hash::FxHashMap;
+
+use self::{
+    authorizer::Authorizer,
+    identity::Identity,
+    receivers::Receiver,
+    request_links::{RequestNode, ResponseNode},
+    requests::{Pending, Requests},
+    senders::Sender,
+};
+use crate::context::{NamespaceContext, ServerContext};
+
+/// Bytes in the outbox over which nothing more is put into it.
+pub(crate) const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
+/// Commands kept for the broker over which the socket is not read.
+pub(crate) const COMMANDS_MAX: usize = 4_096;
+/// Open requests over which the socket is not read.
+const REQUESTS_MAX: usize = 65_536;
+
+/// What a link of the connection is bound to.
+#[derive(Debug)]
+pub(crate) enum LinkBinding {
+    Sender(Sender),
+    Receiver(Box<Receiver>),
+    Requests(RequestNode),
+    Responses(ResponseNode),
+}
+
+/// Who waits for stored bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BodyWaiter {
+    Link(LinkId),
+    Peek(RequestId),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) engine: amqp::Connection,
+    context: Arc<ServerContext>,
+    identity: Identity,
+    authorizer: Authorizer,
+    /// Index of the namespace and the end in it, once the client's open told which.
+    namespace: Option<(usize, BrokerConnection)>,
+    links: FxHashMap<LinkId, LinkBinding>,
+    by_outgoing: FxHashMap<OutgoingLinkId, LinkId>,
+    requests: Requests,
+    /// For the broker, in frame order.
+    commands: VecDeque<Command>,
+    /// Links that may have something to send.
+    ready_links: VecDeque<LinkId>,
+    body_waiters: FxHashMap<BodyId, Vec<BodyWaiter>>,
+    random: crate::random::Random,
+    now: Now,
+    /// Until when a token must have come, while none has.
+    authentication_deadline: Option<MonoTime>,
+    closed: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        engine: amqp::Connection,
+        context: Arc<ServerContext>,
+        sni: Option<String>,
+        now: Now,
+    ) -> Self {
+        let authentication_deadline = Some(now.mono.plus(identity::AUTHENTICATION_WAIT));
+        Self {
+            engine,
+            random: crate::random::Random::new(),
+            context,
+            identity: Identity::new(sni),
+            authorizer: Authorizer::default(),
+            namespace: None,
+            links: FxHashMap::default(),
+            by_outgoing: FxHashMap::default(),
+            requests: Requests::default(),
+            commands: VecDeque::new(),
+            ready_links: VecDeque::new(),
+            body_waiters: FxHashMap::default(),
+            now,
+            authentication_deadline,
+            closed: false,
+        }
+    }
+
+    /// The connection's end in its namespace, once it has one.
+    pub(crate) fn broker(&self) -> Option<&BrokerConnection> {
+        self.namespace.as_ref().map(|(_, broker)| broker)
+    }
+
+    /// Whether more may be read from the socket.
+    pub(crate) fn may_read(&self) -> bool {
+        self.commands.len() < COMMANDS_MAX
+            && self.requests.len() < REQUESTS_MAX
+            && self.engine.outbox_bytes() < 4 * OUTBOX_BYTES_HIGH
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Works off what the engine has found in the bytes it got.
+    pub(crate) fn process(&mut self, now: Now) {
+        self.now = now;
+        self.engine.process(amqp::Time(now.mono.micros()));
+        self.drain_events();
+    }
+
+    /// Works off what the broker says.
+    pub(crate) fn received(&mut self, items: &mut Vec<ToConnection>, now: Now) {
+        self.now = now;
+        for item in items.drain(..) {
+            match item {
+                ToConnection::Effect(effect) => self.effect(effect),
+                ToConnection::Body(body, bytes) => {
+                    self.body_read(body, bytes.map_err(|_| Refusal::Unreadable));
+                }
+                ToConnection::MessageSessionState(request, state) => {
+                    self.state_read(request, state.map_err(|_| Refusal::Unreadable));
+                }
+            }
+        }
+        self.drain_events();
+    }
+
+    /// Sends what links have to send, and hands commands over if the broker takes them.
+    pub(crate) fn settle_turn(&mut self) {
+        self.pump();
+        self.submit();
+    }
+
+    /// The transport ended, perhaps without warning.
+    pub(crate) fn transport_closed(&mut self, now: Now) {
+        self.now = now;
+        self.engine.transport_closed(amqp::Time(now.mono.micros()));
+        self.drain_events();
+    }
+
+    /// When something is to be done without any input.
+    pub(crate) fn next_timeout(&self) -> Option<MonoTime> {
+        let engine = self.engine.next_timeout().map(|time| MonoTime::from_micros(time.0));
+        let expiry = self.authorizer.next_expiry(self.now.utc).map(|end| {
+            let millis = u64::try_from(end.unix_millis() - self.now.utc.unix_millis()).unwrap_or(0);
+            self.now.mono.plus(std::time::Duration::from_millis(millis))
+        });
+        [engine, expiry, self.authentication_deadline].into_iter().flatten().min()
+    }
+
+    /// A deadline passed.
+    pub(crate) fn on_timeout(&mut self, now: Now) {
+        self.now = now;
+        self.engine.on_timeout(amqp::Time(now.mono.micros()));
+        if self.authentication_deadline.is_some_and(|deadline| deadline <= now.mono) {
+            self.authentication_deadline = None;
+            self.close_unauthenticated();
+        }
+        self.detach_expired();
+        self.drain_events();
+    }
+
+    /// The broker stops: every link is detached, then the connection closed. Nothing is counted.
+    pub(crate) fn shut_down(&mut self) {
+        if let Some((_, broker)) = self.namespace.take() {
+            self.flush_to(&broker);
+            broker.close(Departure::Clean);
+        }
+        let error = Error::new("amqp:connection:forced", "The broker is shutting down.");
+        for (link, _) in self.links.drain() {
+            self.engine.detach(link, Some(error.clone()));
+        }
+        self.by_outgoing.clear();
+        self.engine.close(Some(error));
+        self.drain_events();
+    }
+
+    fn drain_events(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
+            self.event(event);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::SaslInit { mechanism, initial_response, hostname } => {
+                self.sasl_init(mechanism.as_str(), initial_response, hostname);
+            }
+            Event::SaslResponse(_) => self.engine.sasl_outcome(amqp::SaslCode::Auth),
+            Event::Opened(open) => self.opened(&open),
+            Event::Attach { link, session, attach } => self.attach(link, session, &attach),
+            Event::AttachCancelled(link) => self.link_gone(link, false),
+            Event::Delivery { delivery, message_format, settled, state, payload, .. } => {
+                match self.links.get(&delivery.link) {
+                    Some(LinkBinding::Sender(_)) => {
+                        self.message_sent(delivery, message_format, settled, state.as_ref(), payload);
+                    }
+                    Some(LinkBinding::Requests(_)) => {
+                        self.request(delivery, settled, state.as_ref(), &payload)
+                    }
+                    _ => {}
+                }
+            }
+            Event::DeliveryTooLarge { delivery, settled, complete } => {
+                self.message_too_large(delivery, settled, complete);
+            }
+            Event::Disposed { deliveries, settled, state } => {
+                let link = deliveries.first().and_then(|delivery| self.links.get(&delivery.link));
+                match link {
+                    Some(LinkBinding::Receiver(_)) => self.disposed(&deliveries, settled, state),
+                    Some(LinkBinding::Responses(_)) => self.response_disposed(&deliveries, settled, state),
+                    _ => {}
+                }
+            }
+            Event::Credit { link, credit, drain } => self.credit(link, credit, drain),
+            Event::Detached { link, answered, .. } => self.link_gone(link, !answered),
+            Event::AmqpSessionEnded { links, .. } => {
+                for link in links {
+                    self.link_gone(link, false);
+                }
+            }
+            Event::Closed(reason) => self.connection_closed(&reason),
+            Event::AmqpSessionBegun(_) | Event::AttachAnswered { .. } | Event::SaslOutcome(_) => {}
+        }
+    }
+
+    fn credit(&mut self, link: LinkId, credit: u32, drain: bool) {
+        match self.links.get(&link) {
+            Some(LinkBinding::Receiver(_)) => self.receiver_credit(link, credit, drain),
+            Some(LinkBinding::Responses(_)) => self.response_credit(link, drain),
+            _ => {}
+        }
+    }
+
+    /// A link ended by the client (`answer`: it waits for the answer), by its AMQP session's end,
+    /// or by an answer to our own detach.
+    fn link_gone(&mut self, link: LinkId, answer: bool) {
+        match self.links.get(&link) {
+            Some(LinkBinding::Receiver(_)) => self.receiver_detached(link, answer),
+            known => {
+                let known = known.is_some();
+                if answer {
+                    self.engine.detach(link, None);
+                }
+                if known {
+                    self.links.remove(&link);
+                }
+            }
+        }
+    }
+
+    fn connection_closed(&mut self, reason: &CloseReason) {
+        self.closed = true;
+        let departure = match reason {
+            CloseReason::Lost => Departure::Lost,
+            CloseReason::Remote(_) | CloseReason::Local(_) | CloseReason::SaslFailed => Departure::Clean,
+        };
+        if let Some((_, broker)) = self.namespace.take() {
+            self.return_unsent();
+            self.flush_to(&broker);
+            broker.close(departure);
+        }
+    }
+
+    /// Gives back everything that is not on the wire.
+    fn return_unsent(&mut self) {
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) {
+                self.commands.extend(receiver.unsent(0));
+            }
+        }
+    }
+
+    fn submit(&mut self) {
+        if self.commands.is_empty() {
+            return;
+        }
+        match &self.namespace {
+            Some((_, broker)) if broker.can_submit() => {
+                broker.submit(std::mem::take(&mut self.commands), self.now);
+            }
+            Some(_) => {}
+            None => self.commands.clear(),
+        }
+    }
+
+    /// Hands the remaining commands over whether or not the last burst was taken: nothing
+    /// follows them.
+    fn flush_to(&mut self, broker: &BrokerConnection) {
+        broker.submit(std::mem::take(&mut self.commands), self.now);
+    }
+
+    /// Whether commands wait for the broker to take the last burst.
+    pub(crate) fn waits_to_submit(&self) -> bool {
+        !self.commands.is_empty() && self.broker().is_some_and(|broker| !broker.can_submit())
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Attached(grant) => self.attach_granted(&grant),
+            Effect::AttachRefused { link, refusal } => self.attach_refused(link, &refusal),
+            Effect::Deliver(delivery) => self.deliver(*delivery),
+            Effect::Drained { link } => self.drained(link),
+            Effect::Detached { link, cause } => self.core_detached(link, cause),
+            Effect::Reply { request, reply } => self.reply(request, reply),
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, reply: Reply) {
+        // Replies whose bytes must be read first keep their request open.
+        match &reply {
+            Reply::MessageSessionState(StateValue::Stored) => return self.read_state(request),
+            Reply::Peeked(messages) if messages.iter().any(|message| message.body.bytes.is_none()) => {
+                return self.read_peeked(request, reply);
+            }
+            _ => {}
+        }
+        let Some(pending) = self.requests.close(request) else { return };
+        match (pending, reply) {
+            (Pending::Send(delivery), Reply::Refused(refusal)) => {
+                self.refuse_message(delivery, false, &refusal);
+            }
+            (Pending::Send(delivery), _) => self.message_accepted(delivery),
+            (Pending::SettledSend(link), Reply::Refused(refusal)) => self.end_sender(link, &refusal),
+            (Pending::SettledSend(_), _) => {}
+            (Pending::Settle { deliveries, state }, Reply::Settled(failures)) => {
+                self.settled(&deliveries, &state, &failures);
+            }
+            (Pending::Settle { deliveries, state }, Reply::Refused(refusal)) => {
+                let failures: Vec<_> = (0..deliveries.len() as u32).map(|at| (at, refusal.clone())).collect();
+                self.settled(&deliveries, &state, &failures);
+            }
+            (Pending::Settle { .. }, _) => {}
+            (Pending::Management(management), reply) => self.management_reply(*management, reply),
+        }
+    }
+
+    /// Asks the broker for stored bytes, once for all who wait for them.
+    fn request_body(&mut self, body: BodyId, waiter: BodyWaiter) {
+        let waiters = self.body_waiters.entry(body).or_default();
+        waiters.push(waiter);
+        if waiters.len() == 1
+            && let Some((_, broker)) = &self.namespace
+        {
+            broker.read_body(body);
+        }
+    }
+
+    fn body_read(&mut self, body: BodyId, bytes: Result<Option<Bytes>, Refusal>) {
+        for waiter in self.body_waiters.remove(&body).unwrap_or_default() {
+            match waiter {
+                BodyWaiter::Link(link) => self.body_for_link(link, body, &bytes),
+                BodyWaiter::Peek(request) => self.body_for_peek(request, body, &bytes),
+            }
+        }
+    }
+
+    fn broker_id(&self) -> ConnectionId {
+        self.broker().map_or_else(ConnectionId::default, BrokerConnection::id)
+    }
+
+    fn namespace_context(&self) -> Option<&NamespaceContext> {
+        self.namespace.as_ref().and_then(|(index, _)| self.context.namespaces.get(*index))
+    }
+
+    /// The address of a link's node as its client spelled it.
+    fn path_of(&self, link: LinkId) -> String {
+        match self.links.get(&link) {
+            Some(LinkBinding::Sender(sender)) => sender.path.clone(),
+            Some(LinkBinding::Receiver(receiver)) => receiver.path.clone(),
+            Some(LinkBinding::Requests(node)) => node.path().to_owned(),
+            Some(LinkBinding::Responses(node)) => node.path().to_owned(),
+            None => String::new(),
+        }
+    }
+
+    /// The error that a client is told for a refusal about the node `path`.
+    fn refusal_error(&mut self, refusal: &Refusal, path: &str, message_session: Option<&str>) -> Error {
+        let tracking_id = self.random.next_guid_text();
+        let host = self.identity.host(self.namespace_context());
+        let context = RefusalContext::new(&host, path, &tracking_id, self.now.utc);
+        conditions::error(refusal, &context.with_message_session(message_session))
+    }
+
+    /// The rejected outcome of a message or settlement on the node `path`.
+    fn rejected(&mut self, refusal: &Refusal, path: &str) -> DeliveryState {
+        DeliveryState::Outcome(Outcome::Rejected(Some(self.refusal_error(refusal, path, None))))
+    }
+}
+
+/// Bytes of a peeked message that are still to come.
+fn missing_bodies(messages: &[PeekedMessage]) -> impl Iterator<Item = BodyId> {
+    messages.iter().filter(|message| message.body.bytes.is_none()).map(|message| message.body.id)
+}

@@ -1,0 +1,417 @@
+//! A client's receivers: credit and permits towards the core, deliveries towards the client.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use lockstep_amqp::{
+    DeliveryRef, LinkId, OutgoingDelivery,
+    types::{DeliveryState, Outcome},
+};
+use lockstep_broker::core::{Command, Delivery, Departure, SettleVia};
+use lockstep_model::{BodyId, LockToken, OutgoingLinkId, ReceiveMode, Refusal};
+use lockstep_protocol::{delivery_tag, message_mapping, settlement};
+use rustc_hash::FxHashMap;
+
+use super::{Connection, LinkBinding, requests::Pending};
+
+/// Deliveries that the core may have under way to one link, whatever the client's credit.
+const PERMITS_MAX: u32 = 1_000;
+/// Bytes of messages that the permits of one link should amount to.
+const PERMITTED_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes that one link may put into the outbox before the next link has its turn.
+const TURN_BYTES_MAX: usize = 64 * 1024;
+/// Assumed size of a message on a link that has not seen one yet.
+const FIRST_SIZE_GUESS_BYTES: u64 = 4 * 1024;
+
+/// One receiver.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    pub(crate) outgoing: OutgoingLinkId,
+    pub(crate) path: String,
+    pub(crate) address: lockstep_model::EntityAddress,
+    pub(crate) mode: ReceiveMode,
+    /// The attach was granted; deliveries may be sent.
+    pub(crate) open: bool,
+    /// The client asked to detach, or the core ended the link: nothing is sent any more.
+    pub(crate) ending: bool,
+    /// The client's credit as the engine last reported it, less what was sent since.
+    credit: u32,
+    /// The client asks to use its credit up.
+    drain: bool,
+    /// The core says that nothing more is available; answered when the queue is empty.
+    drained: bool,
+    /// What to tell the client when the core has let go of a link that the broker ends.
+    pub(crate) end_error: Option<lockstep_amqp::types::Error>,
+    /// Deliveries of the core that are not on the wire yet.
+    queue: VecDeque<Delivery>,
+    /// Deliveries of the core that were taken off the queue, sent or returned.
+    taken: u64,
+    /// The cumulative limit that the core was last given.
+    limit: u64,
+    /// The outcome that the client named for deliveries it settles without one.
+    default_outcome: Option<Outcome>,
+    /// Moving average of message sizes.
+    size_bytes: u64,
+    /// Locks of deliveries that the client has not settled, by delivery-id.
+    tokens: FxHashMap<u32, LockToken>,
+}
+
+impl Receiver {
+    pub(crate) fn new(
+        outgoing: OutgoingLinkId,
+        address: lockstep_model::EntityAddress,
+        path: String,
+        mode: ReceiveMode,
+        default_outcome: Option<Outcome>,
+    ) -> Self {
+        Self {
+            outgoing,
+            path,
+            address,
+            mode,
+            open: false,
+            ending: false,
+            credit: 0,
+            drain: false,
+            drained: false,
+            end_error: None,
+            queue: VecDeque::new(),
+            taken: 0,
+            limit: 0,
+            default_outcome,
+            size_bytes: FIRST_SIZE_GUESS_BYTES,
+            tokens: FxHashMap::default(),
+        }
+    }
+
+    /// Deliveries that the core may have under way now.
+    fn permits(&self) -> u32 {
+        let by_size = PERMITTED_BYTES_MAX / self.size_bytes.max(1);
+        let by_size = u32::try_from(by_size).unwrap_or(u32::MAX).clamp(1, PERMITS_MAX);
+        self.credit.min(by_size)
+    }
+
+    /// The command that brings the core's limit in line with credit and permits, if it is worth
+    /// one: a smaller limit always is, a larger one when half of the permits are used up.
+    fn credit_command(&mut self, forced: bool) -> Option<Command> {
+        let permits = self.permits();
+        let wanted = self.taken + u64::from(permits);
+        let left = self.limit.saturating_sub(self.taken);
+        let worth = wanted < self.limit || (wanted > self.limit && left <= u64::from(permits) / 2);
+        if !worth && !forced {
+            return None;
+        }
+        self.limit = wanted;
+        self.drained = false;
+        Some(Command::Credit { link: self.outgoing, limit: wanted, drain: self.drain })
+    }
+
+    /// Takes every delivery that is not on the wire off the queue.
+    pub(crate) fn unsent(&mut self, keep: usize) -> Option<Command> {
+        if self.queue.len() <= keep {
+            return None;
+        }
+        let tokens: Vec<LockToken> = self.queue.drain(keep..).map(|delivery| delivery.token).collect();
+        self.taken += tokens.len() as u64;
+        Some(Command::Return { link: self.outgoing, tokens })
+    }
+}
+
+impl Connection {
+    /// The engine reports what the client's flow allows.
+    pub(super) fn receiver_credit(&mut self, link: LinkId, credit: u32, drain: bool) {
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        if receiver.ending {
+            return;
+        }
+        receiver.credit = credit;
+        receiver.drain = drain;
+        // Deliveries beyond a credit that was taken back were never sent: they go back.
+        self.commands.extend(receiver.unsent(credit as usize));
+        self.commands.extend(receiver.credit_command(drain));
+        self.ready_links.push_back(link);
+    }
+
+    /// A delivery from the core.
+    pub(super) fn deliver(&mut self, delivery: Delivery) {
+        let link = self.by_outgoing.get(&delivery.link).copied();
+        let receiver = link.and_then(|link| match self.links.get_mut(&link) {
+            Some(LinkBinding::Receiver(receiver)) if !receiver.ending => Some((link, receiver)),
+            _ => None,
+        });
+        let Some((link, receiver)) = receiver else {
+            // The link ended while the message was on its way: nobody has seen it.
+            self.commands.push_back(Command::Return { link: delivery.link, tokens: vec![delivery.token] });
+            return;
+        };
+        let size = u64::from(delivery.body.size_bytes);
+        receiver.size_bytes = (receiver.size_bytes * 7 + size) / 8;
+        let body = delivery.body.bytes.is_none().then_some(delivery.body.id);
+        receiver.queue.push_back(delivery);
+        self.ready_links.push_back(link);
+        if let Some(body) = body {
+            self.request_body(body, super::BodyWaiter::Link(link));
+        }
+    }
+
+    /// Stored bytes arrived for deliveries of a link.
+    pub(super) fn body_for_link(
+        &mut self,
+        link: LinkId,
+        body: BodyId,
+        bytes: &Result<Option<Bytes>, Refusal>,
+    ) {
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        match bytes {
+            Ok(Some(bytes)) => {
+                for delivery in receiver.queue.iter_mut().filter(|delivery| delivery.body.id == body) {
+                    delivery.body.bytes = Some(bytes.clone());
+                }
+                self.ready_links.push_back(link);
+            }
+            Ok(None) => {
+                // The row vanished because its lock did: somebody else has settled the message.
+                let before = receiver.queue.len();
+                receiver.queue.retain(|delivery| delivery.body.id != body);
+                receiver.taken += (before - receiver.queue.len()) as u64;
+                self.ready_links.push_back(link);
+            }
+            Err(refusal) => self.end_receiver(link, refusal),
+        }
+    }
+
+    /// Sends what can be sent on the links that may have something to send, in turns.
+    pub(super) fn pump(&mut self) {
+        let mut turns = self.ready_links.len();
+        while turns > 0 {
+            turns -= 1;
+            let Some(link) = self.ready_links.pop_front() else { return };
+            if self.pump_link(link) {
+                self.ready_links.push_back(link);
+                turns += usize::from(self.engine.outbox_bytes() < super::OUTBOX_BYTES_HIGH);
+            }
+        }
+    }
+
+    /// One turn of one link; whether it has more to send.
+    fn pump_link(&mut self, link: LinkId) -> bool {
+        if matches!(self.links.get(&link), Some(LinkBinding::Responses(_))) {
+            self.send_responses(link);
+            return false;
+        }
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return false };
+        if !receiver.open || receiver.ending {
+            return false;
+        }
+        let mut sent_bytes = 0;
+        let mut sent_tokens = Vec::new();
+        let mut failure = None;
+        while sent_bytes < TURN_BYTES_MAX && self.engine.sendable(link) > 0 {
+            if !receiver.queue.front().is_some_and(|delivery| delivery.body.bytes.is_some()) {
+                break;
+            }
+            let Some(delivery) = receiver.queue.pop_front() else { break };
+            receiver.taken += 1;
+            match outgoing(&delivery, receiver.mode) {
+                Ok(outgoing) => {
+                    sent_bytes += outgoing.prefix.len() + outgoing.rest.len();
+                    let Ok(sent) = self.engine.send(link, outgoing) else {
+                        receiver.taken -= 1;
+                        receiver.queue.push_front(delivery);
+                        break;
+                    };
+                    receiver.credit = receiver.credit.saturating_sub(1);
+                    match receiver.mode {
+                        ReceiveMode::PeekLock => {
+                            receiver.tokens.insert(sent.id, delivery.token);
+                        }
+                        ReceiveMode::ReceiveAndDelete => sent_tokens.push(delivery.token),
+                    }
+                }
+                Err(refusal) => {
+                    receiver.taken -= 1;
+                    receiver.queue.push_front(delivery);
+                    failure = Some(refusal);
+                    break;
+                }
+            }
+        }
+        if !sent_tokens.is_empty() {
+            self.commands.push_back(Command::Sent { link: receiver.outgoing, tokens: sent_tokens });
+        }
+        let more = sent_bytes >= TURN_BYTES_MAX && !receiver.queue.is_empty();
+        if receiver.drain && receiver.drained && receiver.queue.is_empty() {
+            self.answer_drain(link);
+        } else {
+            self.commands.extend(receiver.credit_command(false));
+        }
+        if let Some(refusal) = failure {
+            self.end_receiver(link, &refusal);
+        }
+        more
+    }
+
+    /// The core has nothing more under the limit that it knows.
+    pub(super) fn drained(&mut self, outgoing: OutgoingLinkId) {
+        let Some(&link) = self.by_outgoing.get(&outgoing) else { return };
+        if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) {
+            receiver.drained = true;
+            self.ready_links.push_back(link);
+        }
+    }
+
+    /// Everything that was available is sent: the credit is used up, or more of it is drained.
+    fn answer_drain(&mut self, link: LinkId) {
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        if receiver.taken >= receiver.limit && receiver.credit > 0 {
+            // The permits were used up, not the messages.
+            self.commands.extend(receiver.credit_command(true));
+            return;
+        }
+        receiver.drain = false;
+        receiver.drained = false;
+        receiver.credit = 0;
+        receiver.limit = receiver.taken;
+        self.engine.drained(link);
+    }
+
+    /// The client gave deliveries a state, or settled them.
+    pub(super) fn disposed(
+        &mut self,
+        deliveries: &[DeliveryRef],
+        settled: bool,
+        state: Option<DeliveryState>,
+    ) {
+        let Some(first) = deliveries.first() else { return };
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&first.link) else { return };
+        let default_outcome = receiver.default_outcome.as_ref();
+        let asked = settlement::settlement_of_disposition(state.as_ref(), settled, default_outcome);
+        // Without an outcome and without settlement nothing is asked for yet.
+        let Some(asked) = asked.transpose() else { return };
+        let (known, tokens): (Vec<DeliveryRef>, Vec<LockToken>) = deliveries
+            .iter()
+            .filter_map(|delivery| receiver.tokens.remove(&delivery.id).map(|token| (*delivery, token)))
+            .unzip();
+        if tokens.is_empty() {
+            return;
+        }
+        let via = SettleVia::Link(receiver.outgoing);
+        match asked {
+            Ok(settlement) => {
+                // Only an unsettled disposition is confirmed, and that has a state.
+                let request = state
+                    .filter(|_| !settled)
+                    .map(|state| self.requests.open(Pending::Settle { deliveries: known, state }));
+                let connection = self.broker_id();
+                self.commands.push_back(Command::Settle { via, tokens, settlement, connection, request });
+            }
+            Err(refusal) => {
+                // Refused by name; the message stays locked and can be settled otherwise.
+                for (delivery, token) in known.iter().zip(tokens) {
+                    receiver.tokens.insert(delivery.id, token);
+                }
+                let path = receiver.path.clone();
+                let failure = self.rejected(&refusal, &path);
+                self.engine.settle(&known, &failure, true);
+            }
+        }
+    }
+
+    /// The core settled (or did not).
+    pub(super) fn settled(
+        &mut self,
+        deliveries: &[DeliveryRef],
+        state: &DeliveryState,
+        failures: &[(u32, Refusal)],
+    ) {
+        let confirmation = settlement::confirmation(state);
+        if failures.is_empty() {
+            self.engine.settle(deliveries, &confirmation, true);
+            return;
+        }
+        let path = match deliveries.first().and_then(|delivery| self.links.get(&delivery.link)) {
+            Some(LinkBinding::Receiver(receiver)) => receiver.path.clone(),
+            _ => String::new(),
+        };
+        let mut failures = failures.iter().peekable();
+        for (index, delivery) in deliveries.iter().enumerate() {
+            let failure = failures.next_if(|(at, _)| *at as usize == index);
+            let state =
+                failure.map_or_else(|| confirmation.clone(), |(_, refusal)| self.rejected(refusal, &path));
+            self.engine.settle(&[*delivery], &state, true);
+        }
+    }
+
+    /// The broker itself ends a receiver, with an error.
+    pub(super) fn end_receiver(&mut self, link: LinkId, refusal: &Refusal) {
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        if receiver.ending {
+            return;
+        }
+        receiver.ending = true;
+        let path = receiver.path.clone();
+        self.commands.extend(receiver.unsent(0));
+        self.commands.push_back(Command::Detach { link: receiver.outgoing, departure: Departure::Clean });
+        let error = self.refusal_error(refusal, &path, None);
+        if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) {
+            receiver.end_error = Some(error);
+        }
+    }
+
+    /// The client detached, or its AMQP session ended (`answer` is false then).
+    pub(super) fn receiver_detached(&mut self, link: LinkId, answer: bool) {
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        let was_ending = std::mem::replace(&mut receiver.ending, true);
+        self.commands.extend(receiver.unsent(0));
+        if !was_ending {
+            self.commands.push_back(Command::Detach { link: receiver.outgoing, departure: Departure::Clean });
+        }
+        if !answer {
+            self.forget_receiver(link);
+        }
+    }
+
+    /// The core has let go of a link.
+    pub(super) fn core_detached(&mut self, outgoing: OutgoingLinkId, cause: Option<Refusal>) {
+        let Some(&link) = self.by_outgoing.get(&outgoing) else { return };
+        let error = match (self.links.get_mut(&link), cause) {
+            (Some(LinkBinding::Receiver(receiver)), Some(refusal)) => {
+                let path = receiver.path.clone();
+                Some(self.refusal_error(&refusal, &path, None))
+            }
+            (Some(LinkBinding::Receiver(receiver)), None) => receiver.end_error.take(),
+            _ => None,
+        };
+        self.engine.detach(link, error);
+        self.forget_receiver(link);
+    }
+
+    pub(super) fn forget_receiver(&mut self, link: LinkId) {
+        if let Some(LinkBinding::Receiver(receiver)) = self.links.remove(&link) {
+            self.by_outgoing.remove(&receiver.outgoing);
+        }
+    }
+}
+
+/// The transfer of one delivery.
+fn outgoing(delivery: &Delivery, mode: ReceiveMode) -> Result<OutgoingDelivery, Refusal> {
+    let bytes = delivery.body.bytes.as_ref().ok_or(Refusal::Unreadable)?;
+    let locked = mode == ReceiveMode::PeekLock;
+    let facts = message_mapping::DeliveryFacts {
+        sequence_number: delivery.sequence_number,
+        enqueued_at: delivery.enqueued_at,
+        locked_until: delivery.locked_until,
+        delivery_count: delivery.delivery_count,
+        lock_token: locked.then_some(delivery.token),
+        state: None,
+        properties: delivery.properties.as_deref(),
+    };
+    let message = message_mapping::outgoing(bytes, &facts)?;
+    Ok(OutgoingDelivery {
+        tag: Bytes::copy_from_slice(&delivery_tag::from_lock_token(delivery.token)),
+        message_format: 0,
+        settled: !locked,
+        prefix: message.prefix,
+        rest: message.rest,
+    })
+}

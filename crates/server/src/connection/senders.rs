@@ -1,0 +1,99 @@
+//! A client's senders: messages in, outcomes back.
+
+use bytes::Bytes;
+use lockstep_amqp::{
+    DeliveryRef, LinkId,
+    types::{DeliveryState, Outcome},
+};
+use lockstep_broker::{
+    core::{Command, Enqueue},
+    runtime::EntityInfo,
+};
+use lockstep_model::{EntityAddress, Feature, Refusal, SizeLimit};
+use lockstep_protocol::message_mapping;
+
+use super::{Connection, LinkBinding, requests::Pending};
+
+/// One sender.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    pub(crate) entity: EntityInfo,
+    pub(crate) address: EntityAddress,
+    /// As the client spelled it.
+    pub(crate) path: String,
+}
+
+impl Connection {
+    /// A message arrived on a sender's link.
+    pub(super) fn message_sent(
+        &mut self,
+        delivery: DeliveryRef,
+        message_format: u32,
+        settled: bool,
+        state: Option<&DeliveryState>,
+        payload: Bytes,
+    ) {
+        let Some(LinkBinding::Sender(sender)) = self.links.get(&delivery.link) else { return };
+        let entity = sender.entity.id;
+        if matches!(state, Some(DeliveryState::Transactional(_))) {
+            self.refuse_message(delivery, settled, &Refusal::NotSupported(Feature::Transactions));
+            return;
+        }
+        let random = &mut self.random;
+        let messages = match message_mapping::incoming(payload, message_format, &mut || random.next_uuid()) {
+            Ok(messages) => messages,
+            Err(refusal) => {
+                self.refuse_message(delivery, settled, &refusal);
+                return;
+            }
+        };
+        let pending = if settled { Pending::SettledSend(delivery.link) } else { Pending::Send(delivery) };
+        let request = Some(self.requests.open(pending));
+        let connection = self.broker_id();
+        self.commands.push_back(Command::Enqueue(Enqueue { entity, messages, connection, request }));
+    }
+
+    /// The engine discarded a delivery that passed the limit of its link.
+    pub(super) fn message_too_large(&mut self, delivery: DeliveryRef, settled: bool, complete: bool) {
+        let Some(LinkBinding::Sender(sender)) = self.links.get(&delivery.link) else {
+            self.engine.detach(delivery.link, None);
+            return;
+        };
+        let max_bytes = sender.entity.description.max_message_size_bytes;
+        let refusal = Refusal::TooLarge { limit: SizeLimit::Message, max_bytes };
+        if !settled {
+            self.refuse_message(delivery, false, &refusal);
+        }
+        // A delivery that was still growing, or that nobody waits for, ends the link (D-35).
+        if settled || !complete {
+            self.end_sender(delivery.link, &refusal);
+        }
+    }
+
+    /// Rejects an unsettled message, or detaches the link of a pre-settled one.
+    pub(super) fn refuse_message(&mut self, delivery: DeliveryRef, settled: bool, refusal: &Refusal) {
+        if settled {
+            self.end_sender(delivery.link, refusal);
+            return;
+        }
+        let path = self.path_of(delivery.link);
+        let failure = self.rejected(refusal, &path);
+        self.engine.settle(&[delivery], &failure, true);
+    }
+
+    /// The messages are stored.
+    pub(super) fn message_accepted(&mut self, delivery: DeliveryRef) {
+        self.engine.settle(&[delivery], &DeliveryState::Outcome(Outcome::Accepted), true);
+    }
+
+    /// Detaches a sender with an error.
+    pub(super) fn end_sender(&mut self, link: LinkId, refusal: &Refusal) {
+        if !self.links.contains_key(&link) {
+            return;
+        }
+        let path = self.path_of(link);
+        let error = self.refusal_error(refusal, &path, None);
+        self.engine.detach(link, Some(error));
+        self.links.remove(&link);
+    }
+}

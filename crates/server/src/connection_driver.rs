@@ -1,0 +1,178 @@
+//! One task per connection: reads, writes and waits for a [`Connection`], which does the rest.
+//! No domain rules here.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use lockstep_broker::runtime::{BrokerWaiter, ToConnection};
+use lockstep_model::{Clock, MonoTime};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::{Instant, Sleep},
+};
+use tokio_util::{io::poll_read_buf, sync::CancellationToken};
+
+use crate::connection::Connection;
+
+/// Bytes that one read may bring.
+const READ_BYTES: usize = 64 * 1024;
+/// Slices that one vectored write may carry.
+const WRITE_SLICES_MAX: usize = 64;
+/// How long the last bytes of a connection may take to leave.
+const FINAL_FLUSH_WAIT: Duration = Duration::from_secs(5);
+
+enum Io {
+    Read,
+    Wrote,
+    Ended,
+}
+
+/// Drives a connection to its end.
+pub(crate) async fn drive<S>(
+    mut stream: S,
+    mut connection: Connection,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut items: Vec<ToConnection> = Vec::new();
+    let mut waiter: Option<BrokerWaiter> = None;
+    let mut stopping = false;
+    let mut timer = Timer::new();
+    loop {
+        connection.settle_turn();
+        if waiter.is_none() {
+            waiter = connection.broker().map(lockstep_broker::runtime::BrokerConnection::waiter);
+        }
+        if connection.is_closed() {
+            break;
+        }
+        timer.set(connection.next_timeout(), &*clock);
+        let waits_to_submit = connection.waits_to_submit();
+        tokio::select! {
+            io = poll_fn(|cx| poll_io(cx, &mut stream, &mut connection)) => match io {
+                Ok(Io::Read) => connection.process(clock.now()),
+                Ok(Io::Wrote) => {}
+                Ok(Io::Ended) | Err(_) => connection.transport_closed(clock.now()),
+            },
+            () = receive(waiter.as_ref(), &mut items) => connection.received(&mut items, clock.now()),
+            () = submittable(waiter.as_ref()), if waits_to_submit => {}
+            () = timer.elapsed() => connection.on_timeout(clock.now()),
+            () = shutdown.cancelled(), if !stopping => {
+                stopping = true;
+                connection.shut_down();
+            }
+        }
+    }
+    // The peer may have gone or may not read: the last bytes are sent on a best effort.
+    let _ended = tokio::time::timeout(FINAL_FLUSH_WAIT, finish(&mut stream, &mut connection)).await;
+}
+
+async fn receive(waiter: Option<&BrokerWaiter>, items: &mut Vec<ToConnection>) {
+    match waiter {
+        Some(waiter) => waiter.receive(items).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn submittable(waiter: Option<&BrokerWaiter>) {
+    match waiter {
+        Some(waiter) => waiter.submittable().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes what is to be written, then reads if there is room.
+fn poll_io<S>(cx: &mut Context<'_>, stream: &mut S, connection: &mut Connection) -> Poll<io::Result<Io>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Poll::Ready(result) = poll_write_some(cx, stream, connection) {
+        return Poll::Ready(result.map(|()| Io::Wrote));
+    }
+    if !connection.may_read() {
+        return Poll::Pending;
+    }
+    let buffer = connection.engine.receive_buffer();
+    buffer.reserve(READ_BYTES);
+    let read = ready!(poll_read_buf(Pin::new(stream), cx, buffer))?;
+    Poll::Ready(Ok(if read == 0 { Io::Ended } else { Io::Read }))
+}
+
+/// Pending also when there is nothing to write.
+fn poll_write_some<S>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    connection: &mut Connection,
+) -> Poll<io::Result<()>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if connection.engine.outbox_bytes() == 0 {
+        // A TLS stream may hold bytes of its own.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(cx) {
+            return Poll::Ready(Err(error));
+        }
+        return Poll::Pending;
+    }
+    let mut slices = [io::IoSlice::new(&[]); WRITE_SLICES_MAX];
+    let filled = connection.engine.transmit_slices(&mut slices);
+    let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..filled]))?;
+    if written == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    connection.engine.transmitted(written);
+    Poll::Ready(Ok(()))
+}
+
+/// Sends the last bytes and closes the transport.
+async fn finish<S>(stream: &mut S, connection: &mut Connection) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while connection.engine.outbox_bytes() > 0 {
+        poll_fn(|cx| poll_write_some(cx, stream, connection)).await?;
+    }
+    stream.flush().await?;
+    stream.shutdown().await
+}
+
+/// A timer that is re-armed only when the deadline moves forward or has fired: most deadlines
+/// move back with every frame, and firing early costs nothing but a look.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    armed: bool,
+}
+
+impl Timer {
+    fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), armed: false }
+    }
+
+    fn set(&mut self, deadline: Option<MonoTime>, clock: &dyn Clock) {
+        let Some(deadline) = deadline else {
+            self.armed = false;
+            return;
+        };
+        let at = Instant::now() + clock.now().mono.until(deadline);
+        if !self.armed || at < self.sleep.deadline() {
+            self.sleep.as_mut().reset(at);
+            self.armed = true;
+        }
+    }
+
+    async fn elapsed(&mut self) {
+        if !self.armed {
+            std::future::pending::<()>().await;
+        }
+        self.sleep.as_mut().await;
+        self.armed = false;
+    }
+}
