@@ -566,3 +566,21 @@ fn the_reference_states_the_defaults_that_hold() {
         assert!(reference.contains(&expected), "{expected}");
     }
 }
+
+/// The reference in `docs/configuration.md` is what the readers accept. `cargo xtask docs` writes
+/// it anew: it runs this test with `LOCKSTEP_UPDATE_DOCS`.
+#[test]
+fn generated_document_is_current() {
+    const BEGIN: &str = ": begin -->\n";
+    const END: &str = "<!-- end -->";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let text = fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once(BEGIN).expect("the mark before the generated part");
+    let (_, after) = rest.split_once(END).expect("the mark after the generated part");
+    let current = format!("{before}{BEGIN}{}{END}{after}", reference_markdown());
+    if env::var_os("LOCKSTEP_UPDATE_DOCS").is_some() {
+        fs::write(&file, current).unwrap();
+    } else {
+        assert!(text == current, "docs/configuration.md is out of date: run `cargo xtask docs`");
+    }
+}

@@ -35,6 +35,12 @@ pub(super) fn check(checkout: &Checkout) -> anyhow::Result<Vec<Finding>> {
                 ));
             } else if target.extension().is_some_and(|end| end == "md") {
                 to_read.push(target);
+            } else {
+                // A folder of pages, such as the decisions.
+                let pages = checkout.files.iter().filter(|file| {
+                    file.parent() == Some(&target) && file.extension().is_some_and(|end| end == "md")
+                });
+                to_read.extend(pages.cloned());
             }
         }
     }
