@@ -169,7 +169,9 @@ impl RawConnection {
                     if let Some(value) = wanted(channel, &performative, &payload) {
                         return Ok(value);
                     }
-                    passed.push(performative);
+                    if !matches!(performative, Performative::Transfer(_)) {
+                        passed.push(performative);
+                    }
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => {

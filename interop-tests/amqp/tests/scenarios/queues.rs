@@ -2,85 +2,117 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use lockstep_amqp::types::{DeliveryState, Outcome as Terminal, Performative};
-use lockstep_interop_amqp::{Client, Failed, Message, Outcome, receive_and_delete, text_message};
+use bytes::Bytes;
+use lockstep_amqp::types::{Attach, DeliveryState, Detach, Outcome as Terminal, Performative};
+use lockstep_interop_amqp::{
+    Client, Failed, Message, Outcome, RawConnection, receive_and_delete, receiver, text_message,
+};
 
 use crate::suite::{Scenario, scenarios};
 
 scenarios![
     receive_and_delete_with_much_credit_and_an_early_detach_loses_nothing,
+    peek_lock_with_much_credit_and_an_early_detach_locks_what_was_sent_only,
+    a_drain_sends_all_that_is_there_before_it_ends,
     released_leftovers_come_back_uncounted,
     a_browse_of_what_is_locked_changes_nothing,
 ];
 
 fn receive_and_delete_with_much_credit_and_an_early_detach_loses_nothing(s: &Scenario) -> Outcome {
+    leave_early(s, receive_and_delete("r", s.queue()))
+}
+
+fn peek_lock_with_much_credit_and_an_early_detach_locks_what_was_sent_only(s: &Scenario) -> Outcome {
+    leave_early(s, receiver("r", s.queue()))
+}
+
+/// A receiver asks for all there is and leaves after the first ten. What was on the wire by then is
+/// its own (gone, or locked); all the rest is there for the next one at once.
+fn leave_early(s: &Scenario, attach: Attach) -> Outcome {
     const MESSAGES: usize = 400;
     // Too much for the sockets between, so that the detach overtakes some of them.
     const BODY_BYTES: usize = 30_000;
-    let queue = s.queue();
     let mut client = s.connect()?;
-    let sender = client.sender(queue)?;
-    client
-        .send_all(sender, (0..MESSAGES).map(|number| text_message(format!("{number:0BODY_BYTES$}"), None)))?;
+    let sender = client.sender(s.queue())?;
+    let messages = (0..MESSAGES).map(|number| text_message(format!("{number:0BODY_BYTES$}"), None));
+    client.send_all(sender, messages)?;
 
     // By hand: the engine drops what comes after its own detach, and that counts here.
     let mut raw = s.broker().connect_raw()?;
     raw.handshake(s.broker().home())?;
-    raw.attach(0, 0, receive_and_delete("r", queue))?;
+    raw.attach(0, 0, attach)?;
     raw.expect("attach", |_, performative, _| {
         matches!(performative, Performative::Attach(attach) if attach.source.is_some()).then_some(())
     })?;
     raw.credit(0, 0, 0, 5_000, false)?;
     let mut taken = BTreeSet::new();
-    let mut partial: Vec<u8> = Vec::new();
-    let mut detached = false;
-    raw.expect("detach", |_, performative, payload| match performative {
-        Performative::Transfer(transfer) => {
-            partial.extend_from_slice(payload);
-            if !transfer.more {
-                taken.insert(number(&std::mem::take(&mut partial)));
-            }
-            (taken.len() == 10).then_some(())
-        }
-        _ => None,
-    })?;
-    raw.frame(
-        0,
-        Performative::Detach(lockstep_amqp::types::Detach { handle: 0, closed: true, error: None }),
-    )?;
-    while !detached {
-        raw.expect("transfers, then detach", |_, performative, payload| {
-            match performative {
-                Performative::Transfer(transfer) => {
-                    partial.extend_from_slice(payload);
-                    if !transfer.more {
-                        taken.insert(number(&std::mem::take(&mut partial)));
-                    }
-                }
-                Performative::Detach(_) => detached = true,
-                _ => {}
-            }
-            Some(())
-        })?;
-    }
-    // A delivery that was cut off by the detach was not put on the wire, so it is still there.
-    let mut left = BTreeSet::new();
-    let (link, _) = client.attach(receive_and_delete("rest", queue))?;
-    for delivery in client.drain(link, 5_000)? {
-        left.insert(delivery.text().parse::<usize>().map_err(|_| Failed::new("a foreign message"))?);
-    }
-    assert!(taken.is_disjoint(&left), "{:?} came twice", taken.intersection(&left));
-    let all: BTreeSet<usize> = taken.union(&left).copied().collect();
-    assert_eq!(all, (0..MESSAGES).collect(), "{} taken, {} left", taken.len(), left.len());
+    take_until(&mut raw, &mut taken, |taken| taken >= 10)?;
+    raw.frame(0, Performative::Detach(Detach { handle: 0, closed: true, error: None }))?;
+    take_until(&mut raw, &mut taken, |_| false)?;
+
+    let left: Vec<_> = {
+        let link = client.attach(receive_and_delete("rest", s.queue()))?.0;
+        // Until nothing more comes, whatever the broker says about the end of what is there.
+        client.credit(link, 5_000)?;
+        std::iter::from_fn(|| client.receive_within(link, Duration::from_millis(1_500)).ok()).collect()
+    };
+    assert!(left.iter().all(|delivery| delivery.count() == 0));
+    let left: BTreeSet<usize> = left.iter().map(|delivery| number(delivery.text())).collect();
+    let twice: Vec<_> = taken.intersection(&left).collect();
+    assert!(twice.is_empty(), "they came twice: {twice:?}");
+    let missing: Vec<_> = (0..MESSAGES).filter(|n| !taken.contains(n) && !left.contains(n)).collect();
+    assert!(
+        missing.is_empty(),
+        "{} were sent, {} are left, {} are neither: {missing:?}",
+        taken.len(),
+        left.len(),
+        missing.len()
+    );
     Ok(())
 }
 
-/// The number in a message, or one that no message has.
-fn number(message: &[u8]) -> usize {
-    Message::parse(&bytes::Bytes::copy_from_slice(message))
-        .ok()
-        .and_then(|message| message.text().parse().ok())
-        .unwrap_or(usize::MAX)
+/// Reads deliveries until there are enough, or the broker has detached. One that is cut off by the
+/// detach was not sent.
+fn take_until(
+    raw: &mut RawConnection,
+    taken: &mut BTreeSet<usize>,
+    enough: impl Fn(usize) -> bool,
+) -> Outcome {
+    let mut partial: Vec<u8> = Vec::new();
+    raw.expect("transfers, then detach", |_, performative, payload| match performative {
+        Performative::Transfer(transfer) => {
+            partial.extend_from_slice(payload);
+            if !transfer.more {
+                let message = Message::parse(&Bytes::from(std::mem::take(&mut partial)));
+                taken.insert(message.map_or(usize::MAX, |message| number(message.text())));
+            }
+            enough(taken.len()).then_some(())
+        }
+        Performative::Detach(_) => Some(()),
+        _ => None,
+    })
+}
+
+/// The number that a body is, or one that no body is.
+fn number(text: &str) -> usize {
+    text.parse().unwrap_or(usize::MAX)
+}
+
+fn a_drain_sends_all_that_is_there_before_it_ends(s: &Scenario) -> Outcome {
+    const MESSAGES: usize = 3_000;
+    const ROUNDS: usize = 10;
+    let queue = s.queue();
+    let mut client = s.connect()?;
+    let sender = client.sender(queue)?;
+    client.send_all(sender, (0..MESSAGES).map(|number| text_message(format!("{number}"), Some("s"))))?;
+    let mut counts = Vec::new();
+    for _ in 0..ROUNDS {
+        let link = client.accept(queue, "s", 0)?;
+        counts.push(client.drain(link, 10_000)?.len());
+        client.detach(link)?;
+    }
+    assert_eq!(counts, [MESSAGES; ROUNDS]);
+    client.close()
 }
 
 fn released_leftovers_come_back_uncounted(s: &Scenario) -> Outcome {
