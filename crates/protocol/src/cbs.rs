@@ -12,7 +12,7 @@ use lockstep_model::Refusal;
 use crate::{
     conditions::{self, RefusalContext},
     names::{cbs as names, condition},
-    sas_token::TokenError,
+    sas_token::{self, TokenError},
 };
 
 const ACCEPTED: i32 = 202;
@@ -152,8 +152,15 @@ fn fill(request: &mut PutToken, message: &Bytes) -> Result<(), CbsResponse> {
         ));
     };
     request.audience = audience.into();
-    // Only a type that is given can be wrong; the token shows its own.
-    if option(names::TYPE).is_some_and(|kind| kind != names::TYPE_SAS) {
+    let body = decode_body_value(message, &sections).map_err(unreadable)?;
+    let Some(token) = body.as_ref().and_then(Value::as_text) else {
+        return Err(CbsResponse::malformed(
+            "The body of the request has to be the token, a string (amqp-value).",
+        ));
+    };
+    // The token shows its own type: Python calls a shared access signature "jwt" with some
+    // credentials.
+    if !sas_token::has_scheme(token) && option(names::TYPE).is_some_and(|kind| kind != names::TYPE_SAS) {
         return Err(CbsResponse::Refused {
             status: UNAUTHORIZED,
             condition: condition::UNAUTHORIZED_ACCESS,
@@ -163,16 +170,8 @@ fn fill(request: &mut PutToken, message: &Bytes) -> Result<(), CbsResponse> {
             ),
         });
     }
-    let body = decode_body_value(message, &sections).map_err(unreadable)?;
-    match body.as_ref().and_then(Value::as_text) {
-        Some(token) => {
-            request.token = token.into();
-            Ok(())
-        }
-        None => {
-            Err(CbsResponse::malformed("The body of the request has to be the token, a string (amqp-value)."))
-        }
-    }
+    request.token = token.into();
+    Ok(())
 }
 
 /// A whole response message. `correlation_id` is the request's `message_id`, of the same type.

@@ -119,10 +119,10 @@ impl<'a> SasToken<'a> {
             return Err(TokenError::Malformed("it is too long"));
         }
         let token = token.trim();
-        let fields = match token.get(..SCHEME.len()) {
-            Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => token[SCHEME.len()..].trim_start(),
-            _ => return Err(TokenError::Malformed("it does not begin with SharedAccessSignature")),
-        };
+        if !has_scheme(token) {
+            return Err(TokenError::Malformed("it does not begin with SharedAccessSignature"));
+        }
+        let fields = token[SCHEME.len()..].trim_start();
         let field = |name: &str| {
             fields
                 .split('&')
@@ -197,6 +197,12 @@ impl<'a> SasToken<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a text begins as a shared access signature does.
+#[must_use]
+pub(crate) fn has_scheme(token: &str) -> bool {
+    token.trim_start().get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
 }
 
 /// Makes a token for a resource, e.g. `sb://localhost/queue1`, that runs out at `expiry_unix_s`
