@@ -17,7 +17,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use lockstep_amqp::{AmqpSessionId, ClientSasl, CloseReason, Config, Connection, Time, types::Open};
+use lockstep_amqp::{
+    AmqpSessionId, ClientSasl, CloseReason, Config, Connection, Time,
+    types::{Error, Open},
+};
 
 pub use self::{links::Delivery, requests::Response};
 use self::{requests::Node, seen::Seen};
@@ -34,12 +37,21 @@ pub struct Login {
     sasl: Option<ClientSasl>,
     hostname: Option<Box<str>>,
     container_id: Box<str>,
+    max_frame_size: u32,
+    incoming_window: u32,
 }
 
 impl Login {
     fn new(sasl: Option<ClientSasl>) -> Self {
         let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
-        Self { sasl, hostname: Some(HOST.into()), container_id: format!("raw-{number}").into() }
+        let Config { max_frame_size, incoming_window, .. } = Config::default();
+        Self {
+            sasl,
+            hostname: Some(HOST.into()),
+            container_id: format!("raw-{number}").into(),
+            max_frame_size,
+            incoming_window,
+        }
     }
 
     /// SASL PLAIN: may do what the policy may.
@@ -65,6 +77,13 @@ impl Login {
     #[must_use]
     pub fn container(self, id: &str) -> Self {
         Self { container_id: id.into(), ..self }
+    }
+
+    /// With frames of at most so many bytes, and so many transfers at a time; the connection
+    /// fails if the broker sends more.
+    #[must_use]
+    pub fn bounds(self, max_frame_size: u32, incoming_window: u32) -> Self {
+        Self { max_frame_size, incoming_window, ..self }
     }
 
     /// Without naming a host.
@@ -99,6 +118,9 @@ impl Client {
             container_id: login.container_id,
             hostname: login.hostname,
             idle_time_out_ms: None,
+            max_frame_size: login.max_frame_size,
+            incoming_window: login.incoming_window,
+            strict_windows: true,
             ..Config::default()
         };
         let mut client = Self {
@@ -255,8 +277,16 @@ impl Client {
     ///
     /// # Errors
     /// When it does not come.
-    pub fn close(mut self) -> Outcome {
-        self.engine.close(None);
+    pub fn close(self) -> Outcome {
+        self.close_with(None)
+    }
+
+    /// The same, with an error.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub fn close_with(mut self, error: Option<Error>) -> Outcome {
+        self.engine.close(error);
         match self.expect_closed()? {
             CloseReason::Local(_) => Ok(()),
             other => Err(Failed::new(format!("the connection ended by {other:?}"))),

@@ -244,11 +244,11 @@ impl RawConnection {
         }
     }
 
-    /// Header and open, and the broker's answers.
+    /// Header and open, and the broker's answers. `idle_time_out` is in milliseconds.
     ///
     /// # Errors
     /// When they do not come.
-    pub fn open(&mut self) -> Outcome<Open> {
+    pub fn open(&mut self, idle_time_out: Option<u32>) -> Outcome<Open> {
         self.write(&AMQP_HEADER)?;
         self.frame(
             0,
@@ -257,7 +257,7 @@ impl RawConnection {
                 hostname: Some(HOST.into()),
                 max_frame_size: MAX_FRAME_SIZE,
                 channel_max: 8_191,
-                idle_time_out: None,
+                idle_time_out,
                 outgoing_locales: Vec::new(),
                 incoming_locales: Vec::new(),
                 offered_capabilities: Vec::new(),
@@ -301,12 +301,20 @@ impl RawConnection {
     /// # Errors
     /// When the broker does not answer as it should.
     pub fn handshake(&mut self, home: &Home) -> Outcome {
+        self.handshake_with(home, None)
+    }
+
+    /// The same, with the milliseconds after which this end gives up on a silent broker.
+    ///
+    /// # Errors
+    /// When the broker does not answer as it should.
+    pub fn handshake_with(&mut self, home: &Home, idle_time_out: Option<u32>) -> Outcome {
         let response = Bytes::from(format!("\0root\0{}", home.key("root")));
         match self.sasl("PLAIN", Some(response), Some(HOST))? {
             0 => {}
             code => return Err(Failed::new(format!("sasl-outcome {code}"))),
         }
-        self.open()?;
+        self.open(idle_time_out)?;
         self.begin(0)?;
         Ok(())
     }

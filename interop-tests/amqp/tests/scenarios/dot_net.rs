@@ -117,7 +117,7 @@ fn the_dot_net_conversation_works(s: &Scenario) -> Outcome {
     let queue = s.queue();
     let mut raw = s.broker().connect_raw()?;
     assert_eq!(raw.sasl("MSSBCBS", None, None)?, 0);
-    raw.open()?;
+    raw.open(None)?;
     raw.begin(0)?;
     pair(&mut raw, 0, "$cbs", "cbs-reply")?;
     // Twice, with one tag.

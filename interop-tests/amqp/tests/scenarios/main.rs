@@ -5,6 +5,7 @@
 mod accepting;
 mod access;
 mod bad_input;
+mod connections;
 mod cycles;
 mod dot_net;
 mod durability;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         access::SCENARIOS,
         dot_net::SCENARIOS,
         bad_input::SCENARIOS,
+        connections::SCENARIOS,
         durability::SCENARIOS,
     ];
     let trials = scenarios.into_iter().flatten().map(|&(name, body)| {

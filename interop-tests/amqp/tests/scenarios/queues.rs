@@ -14,6 +14,7 @@ scenarios![
     receive_and_delete_with_much_credit_and_an_early_detach_loses_nothing,
     peek_lock_with_much_credit_and_an_early_detach_locks_what_was_sent_only,
     a_drain_sends_all_that_is_there_before_it_ends,
+    a_drain_behind_releases_in_one_write_is_answered,
     released_leftovers_come_back_uncounted,
     a_browse_of_what_is_locked_changes_nothing,
 ];
@@ -112,6 +113,30 @@ fn a_drain_sends_all_that_is_there_before_it_ends(s: &Scenario) -> Outcome {
         client.detach(link)?;
     }
     assert_eq!(counts, [MESSAGES; ROUNDS]);
+    client.close()
+}
+
+fn a_drain_behind_releases_in_one_write_is_answered(s: &Scenario) -> Outcome {
+    let queue = s.queue();
+    let mut client = s.connect()?;
+    let sender = client.sender(queue)?;
+    client.send_all(sender, (0..4).map(|number| text_message(format!("{number}"), None)))?;
+    for _ in 0..5 {
+        let link = client.receiver(queue, 10)?;
+        let got = client.receive_many(link, 4)?;
+        // What is released could come right back, but the credit is taken back behind it.
+        let released = DeliveryState::Outcome(Terminal::Released);
+        client.settle_later(&got.iter().collect::<Vec<_>>(), &released, false);
+        let again = client.drain(link, 0)?;
+        for delivery in &got {
+            assert_eq!(client.outcome(delivery.reference)?, released);
+        }
+        client.settle_later(&again.iter().collect::<Vec<_>>(), &released, true);
+        client.detach(link)?;
+    }
+    let link = client.receiver(queue, 10)?;
+    let got = client.receive_many(link, 4)?;
+    assert!(got.iter().all(|delivery| delivery.count() == 0));
     client.close()
 }
 
