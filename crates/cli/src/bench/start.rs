@@ -117,6 +117,8 @@ fn start(bin: &Path, config: &Path, data_dir: &Path, port: u16) -> Result<Broker
         .arg(data_dir)
         .arg("--listen")
         .arg(format!("127.0.0.1:{port}"))
+        // Only what goes wrong is of interest here.
+        .env("LOCKSTEP_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
