@@ -18,7 +18,7 @@ pub struct Sections {
     pub properties: Option<Range<usize>>,
     /// application-properties
     pub application_properties: Option<Range<usize>>,
-    /// Every body section and the footer: from the first of them to the message's end. May be
+    /// Every body section and the footer: from the first of them to the end of the last. May be
     /// empty.
     pub body: Range<usize>,
     /// footer; it is inside `body`
@@ -69,8 +69,8 @@ pub(super) fn section_at(message: &[u8], at: usize) -> Result<RawSection<'_>> {
 
 /// Finds the sections and checks their order, that none stands twice, and that the body is of
 /// one kind: any number of data sections, any number of amqp-sequence sections, or one
-/// amqp-value. A message may have no body, or nothing at all. Values are passed by their size
-/// and not looked into.
+/// amqp-value. A message may have no body, or nothing at all. Delivery-annotations may also stand
+/// last, where the Python SDK puts them. Values are passed by their size and not looked into.
 ///
 /// # Errors
 /// See [`MessageError`]; the first fault that is met.
@@ -82,6 +82,15 @@ pub fn scan(message: &[u8]) -> Result<Sections> {
     while at < message.len() {
         let RawSection { code, range, .. } = section_at(message, at)?;
         at = range.end;
+        if code == section::DELIVERY_ANNOTATIONS && last > code && at == message.len() {
+            // Python puts them behind everything else.
+            if sections.delivery_annotations.is_some() {
+                return Err(MessageError::DuplicateSection);
+            }
+            sections.body = sections.body.start.min(range.start)..range.start;
+            sections.delivery_annotations = Some(range);
+            break;
+        }
         check_order(last, code)?;
         last = code;
         match code {

@@ -84,13 +84,27 @@ fn sections_have_an_order_and_stand_once() {
         [HEADER, DELIVERY_ANNOTATIONS, MESSAGE_ANNOTATIONS, PROPERTIES, APPLICATION_PROPERTIES, DATA, FOOTER];
     assert!(scan_all(&order).is_ok());
     for (earlier, first) in order.iter().enumerate() {
-        for second in &order[earlier + 1..] {
+        for second in order[earlier + 1..].iter().filter(|_| *first != DELIVERY_ANNOTATIONS) {
             assert_eq!(scan_all(&[second, first]), Err(MessageError::SectionOrder), "{second} {first}");
         }
         if *first != DATA {
             assert_eq!(scan_all(&[first, first]), Err(MessageError::DuplicateSection), "{first}");
         }
     }
+}
+
+#[test]
+fn delivery_annotations_may_stand_last_where_python_puts_them() {
+    let sections = scan_all(&[HEADER, DATA, FOOTER, DELIVERY_ANNOTATIONS]).unwrap();
+    let annotations = sections.delivery_annotations.unwrap();
+    assert_eq!((sections.body.end, sections.footer.unwrap().end), (annotations.start, annotations.start));
+    let without_body = scan_all(&[PROPERTIES, DELIVERY_ANNOTATIONS]).unwrap();
+    assert!(without_body.body.is_empty());
+    assert_eq!(
+        scan_all(&[DELIVERY_ANNOTATIONS, DATA, DELIVERY_ANNOTATIONS]),
+        Err(MessageError::DuplicateSection)
+    );
+    assert_eq!(scan_all(&[DATA, DELIVERY_ANNOTATIONS, FOOTER]), Err(MessageError::SectionOrder));
 }
 
 #[test]

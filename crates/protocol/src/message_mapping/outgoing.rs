@@ -55,8 +55,8 @@ pub struct Outgoing {
 /// `Unreadable` if the stored bytes are no message; [`incoming`](super::incoming) lets no such
 /// message pass.
 pub fn outgoing(encoded: &Bytes, facts: &DeliveryFacts<'_>) -> Result<Outgoing, Refusal> {
-    let (prefix, rest_from, _) = prefix(encoded, facts, false).map_err(|_| Refusal::Unreadable)?;
-    Ok(Outgoing { prefix: prefix.freeze(), rest: encoded.slice(rest_from..) })
+    let (prefix, rest_from, sections) = prefix(encoded, facts, false).map_err(|_| Refusal::Unreadable)?;
+    Ok(Outgoing { prefix: prefix.freeze(), rest: encoded.slice(rest_from..sections.body.end) })
 }
 
 /// The message in one piece, as `$management` responses carry it. With `omit_body` it has no
@@ -74,7 +74,7 @@ pub fn outgoing_whole(encoded: &Bytes, facts: &DeliveryFacts<'_>, omit_body: boo
             message.put_slice(&encoded[footer]);
         }
     } else {
-        message.put_slice(&encoded[rest_from..]);
+        message.put_slice(&encoded[rest_from..sections.body.end]);
     }
     Ok(message.freeze())
 }
