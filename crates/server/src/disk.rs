@@ -1,9 +1,10 @@
-//! Watches the free space of the data directory (docs/architecture.md, invariant 6).
+//! What is to be done about the disk once a second: watching its free space
+//! (docs/architecture.md, invariant 6) and syncing the store's watermark (docs/storage.md).
 
 use std::{sync::Arc, time::Duration};
 
 use lockstep_broker::runtime::Broker;
-use lockstep_store::Store;
+use lockstep_store::{RocksStore, Store as _};
 use tokio_util::sync::CancellationToken;
 
 /// Free bytes under which sends and state writes are refused.
@@ -12,10 +13,19 @@ const FREE_BYTES_MIN: u64 = 1024 * 1024 * 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks until `stop` is cancelled.
-pub(crate) async fn watch(store: Arc<dyn Store>, broker: Arc<Broker>, stop: CancellationToken) {
+pub(crate) async fn watch(store: Arc<RocksStore>, broker: Arc<Broker>, stop: CancellationToken) {
     let mut refusing = false;
     while !stop.is_cancelled() {
-        let free = store.free_bytes();
+        let looked = {
+            let store = Arc::clone(&store);
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = store.sync_watermark() {
+                    tracing::error!(%error, "cannot sync the watermark");
+                }
+                store.free_bytes()
+            })
+        };
+        let free = looked.await.unwrap_or_default();
         let refuse = free.is_some_and(|free| free < FREE_BYTES_MIN);
         if refuse != refusing {
             refusing = refuse;

@@ -131,7 +131,8 @@ pub async fn start(config: ResolvedConfig, options: StartOptions) -> anyhow::Res
     let store_options = RocksOptions { accept_loss: options.accept_loss, ..RocksOptions::default() };
     let data_dir = config.data_dir.clone();
     let store = tokio::task::spawn_blocking(move || RocksStore::open(&data_dir, &store_options)).await??;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let rocks = Arc::new(store);
+    let store: Arc<dyn Store> = Arc::clone(&rocks) as _;
     let broker_config = BrokerConfig {
         core: CoreConfig {
             release_message_sessions_on_connection_loss: config.message_session_on_connection_loss
@@ -154,7 +155,7 @@ pub async fn start(config: ResolvedConfig, options: StartOptions) -> anyhow::Res
     let health = HealthCheck::new(Arc::clone(&broker), clock);
     let services = Arc::new(ServerServices { context, health, stop: stop.clone() });
     let serving = listener.serve(acceptor, config.limits.connections_count_max, services, stop.clone());
-    let watching = disk::watch(store, Arc::clone(&broker), stop.clone());
+    let watching = disk::watch(rocks, Arc::clone(&broker), stop.clone());
     let tasks = vec![tokio::spawn(serving), tokio::spawn(watching)];
     let failure = broker.failure();
     Ok(RunningServer { addresses, ca_file, warnings, broker, failure, stop, tasks })
