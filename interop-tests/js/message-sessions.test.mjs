@@ -345,11 +345,12 @@ suite("message sessions", (scenario) => {
     assert.deepEqual(bodies(await holder.peekMessages(10)), ["m1", "m2"]);
   });
 
-  scenario("peek_shows_all_message_sessions_without_a_lock", async ({ client, queue, newClient }) => {
+  scenario("peek_shows_all_message_sessions_without_a_lock", async (s) => {
+    const { client, queue } = s;
     await send(client, queue, ["a", "1"], ["b", "2"], ["a", "3"]);
     assert.deepEqual(bodies(await client.createReceiver(queue).peekMessages(10)), ["1", "2", "3"]);
     // A client of its own: all receivers of one client go on behind the number that any of them peeked last.
-    const receiver = await newClient().acceptSession(queue, "a");
+    const receiver = await s.newClient().acceptSession(queue, "a");
     assert.deepEqual(bodies(await receiver.peekMessages(10)), ["1", "3"]);
   });
 

@@ -9,7 +9,7 @@ pub enum Scope {
     /// The link (detach).
     Link,
     /// The AMQP session (end).
-    Session,
+    AmqpSession,
     /// The connection (close).
     Connection,
 }
@@ -148,7 +148,7 @@ impl Violation {
             | Self::HandleInUse
             | Self::HandleUnattached
             | Self::TransferFromReceiver
-            | Self::DeliveryIdOrder => Scope::Session,
+            | Self::DeliveryIdOrder => Scope::AmqpSession,
             Self::DeliveryIdMissing
             | Self::DeliveryInterleaved
             | Self::TransferLimit
@@ -210,6 +210,6 @@ mod tests {
         let error = Violation::HandleUnattached.to_error();
         assert_eq!(error.condition.as_str(), "amqp:session:unattached-handle");
         assert_eq!(error.description.as_deref(), Some("no link is attached with this handle"));
-        assert_eq!(Violation::HandleUnattached.scope(), Scope::Session);
+        assert_eq!(Violation::HandleUnattached.scope(), Scope::AmqpSession);
     }
 }

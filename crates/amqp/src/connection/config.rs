@@ -78,7 +78,7 @@ pub struct Limits {
     /// AMQP sessions at a time.
     pub amqp_sessions_max: u32,
     /// Links of one AMQP session at a time.
-    pub links_per_session_max: u32,
+    pub links_per_amqp_session_max: u32,
     /// Attaches of the whole connection that wait for their answer.
     pub pending_attaches_max: u32,
     /// Unsettled deliveries of a link, in either direction.
@@ -93,7 +93,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             amqp_sessions_max: 5_000,
-            links_per_session_max: 5_000,
+            links_per_amqp_session_max: 5_000,
             pending_attaches_max: 5_000,
             unsettled_per_link_max: 65_536,
             reassembly_bytes_max: 128 << 20,

@@ -25,7 +25,7 @@ impl Connection {
     fn on_violation(&mut self, channel: u16, violation: Violation) {
         let session = match violation.scope() {
             Scope::Connection => None,
-            Scope::Session | Scope::Link => self.remote_channels.get(channel.into()),
+            Scope::AmqpSession | Scope::Link => self.remote_channels.get(channel.into()),
         };
         match session {
             Some(session) => self.fail_session(session, Some(violation.to_error())),

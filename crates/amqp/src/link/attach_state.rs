@@ -87,7 +87,7 @@ impl Connection {
     fn on_new_attach(&mut self, session_id: AmqpSessionId, attach: Box<Attach>) -> Result<(), Violation> {
         let limits = &self.config.limits;
         let Some(session) = self.sessions.get_mut(session_id.0) else { return Ok(()) };
-        let limit = limits.links_per_session_max as usize;
+        let limit = limits.links_per_amqp_session_max as usize;
         let excess = if session.links.len() >= limit {
             Some(Violation::TooManyLinks)
         } else if self.pending_attaches >= limits.pending_attaches_max {

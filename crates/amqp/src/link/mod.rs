@@ -117,7 +117,7 @@ impl Connection {
 
     /// The AMQP session of a link; `None` once the link is gone.
     #[must_use]
-    pub fn session_of(&self, link: LinkId) -> Option<AmqpSessionId> {
+    pub fn amqp_session_of(&self, link: LinkId) -> Option<AmqpSessionId> {
         self.links.get(link.0).map(|link| link.session)
     }
 

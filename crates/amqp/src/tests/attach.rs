@@ -52,7 +52,7 @@ fn a_refused_link_ends_when_the_peer_detaches() {
     server.receive(Script::default().flow(0, link_flow(0, 0, 5)).frame(0, detach(0)));
     assert!(matches!(&server.events()[..], [Event::Detached { link: l, answered: true, .. }] if *l == link));
     assert!(server.performatives().is_empty());
-    assert_eq!(server.engine.session_of(link), None);
+    assert_eq!(server.engine.amqp_session_of(link), None);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn the_same_name_and_role_steals_the_link() {
     // The peer's answer to the theft is no news.
     server.receive(Script::default().frame(0, detach(0)));
     assert!(server.events().is_empty());
-    assert!(server.engine.session_of(*new).is_some());
+    assert!(server.engine.amqp_session_of(*new).is_some());
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn one_name_in_two_roles_is_two_links() {
     let second = server.attach(attach(Role::Sender, "link", 1));
     assert_ne!(first, second);
     assert!(server.performatives().is_empty());
-    assert!(server.engine.session_of(first).is_some());
+    assert!(server.engine.amqp_session_of(first).is_some());
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn answers_may_come_in_any_order() {
 #[test]
 fn own_end_reports_links_and_ignores_frames_until_the_peer_ends() {
     let (mut server, link) = Server::linked(config(), Role::Receiver);
-    let session = server.engine.session_of(link).unwrap();
+    let session = server.engine.amqp_session_of(link).unwrap();
     server.engine.end(session, Some(error()));
     assert!(matches!(&server.events()[..], [Event::AmqpSessionEnded { links, .. }] if links[..] == [link]));
     server.receive(

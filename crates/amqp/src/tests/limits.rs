@@ -21,7 +21,7 @@ fn too_many_amqp_sessions_are_begun_and_ended() {
 
 #[test]
 fn too_many_links_are_refused() {
-    let (mut server, _) = Server::linked(limits(|l| l.links_per_session_max = 1), Role::Sender);
+    let (mut server, _) = Server::linked(limits(|l| l.links_per_amqp_session_max = 1), Role::Sender);
     server.receive(Script::default().attach(0, attach(Role::Sender, "two", 1)));
     assert!(server.events().is_empty());
     let performatives = server.performatives();
@@ -33,7 +33,7 @@ fn too_many_links_are_refused() {
 
 #[test]
 fn a_peer_that_never_detaches_refused_links_loses_the_amqp_session() {
-    let mut server = Server::begun(limits(|l| l.links_per_session_max = 0));
+    let mut server = Server::begun(limits(|l| l.links_per_amqp_session_max = 0));
     for handle in 0..=1_024 {
         server.receive(Script::default().attach(0, attach(Role::Sender, &format!("s{handle}"), handle)));
     }

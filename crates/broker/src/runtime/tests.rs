@@ -185,7 +185,7 @@ async fn shutting_down_makes_what_was_submitted_durable() {
     let (entity, connection) = (fixture.queue, fixture.connection.id());
     fixture.submit([Command::Enqueue(Enqueue { entity, messages, connection, request: None })]).await;
     fixture.connection.close(Departure::Clean);
-    tokio::task::spawn_blocking(|| fixture.broker.shut_down()).await.expect("threads end");
+    tokio::task::spawn_blocking(move || fixture.broker.shut_down()).await.expect("threads end");
     let mut after = Fixture::new(&Arc::new(store.crash()));
     assert_eq!(after.receive(10).await.1.len(), 1);
 }

@@ -106,7 +106,20 @@ impl Receiver {
         Some(Command::Credit { link: self.outgoing, limit: wanted, drain: self.drain })
     }
 
-    /// Takes every delivery that is not on the wire off the queue.
+    /// The first delivery of the queue went out under this delivery-id.
+    fn note_sent(&mut self, delivery_id: u32, sent_tokens: &mut Vec<LockToken>) {
+        let Some(delivery) = self.queue.pop_front() else { return };
+        self.taken += 1;
+        self.credit = self.credit.saturating_sub(1);
+        match self.mode {
+            ReceiveMode::PeekLock => {
+                self.tokens.insert(delivery_id, delivery.token);
+            }
+            ReceiveMode::ReceiveAndDelete => sent_tokens.push(delivery.token),
+        }
+    }
+
+    /// Takes every delivery that is not on the wire, but for the first `keep`, off the queue.
     pub(crate) fn unsent(&mut self, keep: usize) -> Option<Command> {
         if self.queue.len() <= keep {
             return None;
@@ -207,30 +220,16 @@ impl Connection {
         let mut sent_tokens = Vec::new();
         let mut failure = None;
         while sent_bytes < TURN_BYTES_MAX && self.engine.sendable(link) > 0 {
-            if !receiver.queue.front().is_some_and(|delivery| delivery.body.bytes.is_some()) {
-                break;
-            }
-            let Some(delivery) = receiver.queue.pop_front() else { break };
-            receiver.taken += 1;
-            match outgoing(&delivery, receiver.mode) {
+            // In order: a message whose bytes are still being read holds up those behind it.
+            let next = receiver.queue.front().filter(|delivery| delivery.body.bytes.is_some());
+            let Some(delivery) = next else { break };
+            match outgoing(delivery, receiver.mode) {
                 Ok(outgoing) => {
                     sent_bytes += outgoing.prefix.len() + outgoing.rest.len();
-                    let Ok(sent) = self.engine.send(link, outgoing) else {
-                        receiver.taken -= 1;
-                        receiver.queue.push_front(delivery);
-                        break;
-                    };
-                    receiver.credit = receiver.credit.saturating_sub(1);
-                    match receiver.mode {
-                        ReceiveMode::PeekLock => {
-                            receiver.tokens.insert(sent.id, delivery.token);
-                        }
-                        ReceiveMode::ReceiveAndDelete => sent_tokens.push(delivery.token),
-                    }
+                    let Ok(sent) = self.engine.send(link, outgoing) else { break };
+                    receiver.note_sent(sent.id, &mut sent_tokens);
                 }
                 Err(refusal) => {
-                    receiver.taken -= 1;
-                    receiver.queue.push_front(delivery);
                     failure = Some(refusal);
                     break;
                 }

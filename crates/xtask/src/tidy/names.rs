@@ -7,7 +7,12 @@ use syn::{Visibility, visit::Visit};
 use super::{Checkout, Finding, source::Source};
 
 /// Names that are not ours: properties and operations as Service Bus calls them.
-const FOREIGN: &[&str] = &["requires_session", "RequiresSession", "requires_session_origin"];
+const FOREIGN: &[&str] = &[
+    "requires_session",
+    "RequiresSession",
+    "requires_session_origin",
+    "SessionEnd", /* AMQP: session-end */
+];
 
 /// Where wire names are spelled as they are on the wire.
 const WIRE_NAMES: &str = "crates/protocol/src/names.rs";
