@@ -134,6 +134,17 @@ fn a_batch_is_stored_whole_or_not_at_all(s: &Scenario) -> Outcome {
     }
     assert_eq!(client.try_send_batch(link, &[good("5")])?, accepted);
     expect_contents(&mut client, queue, &["1", "2", "3", "4", "5"])?;
+
+    // Thousands of tiny ones: what the broker adds to each does not count.
+    let tiny: Vec<_> = (0..4_400).map(|_| good(&"tiny".repeat(8))).collect();
+    assert_eq!(client.try_send_batch(link, &tiny)?, accepted);
+    let receiver = client.receiver(queue, 4_400)?;
+    let numbers = client
+        .receive_many(receiver, 4_400)?
+        .iter()
+        .map(|delivery| delivery.message.sequence_number())
+        .collect::<Outcome<Vec<_>>>()?;
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
     client.close()
 }
 
