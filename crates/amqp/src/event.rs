@@ -172,6 +172,12 @@ pub enum Event {
         /// The peer asks to use it up: answer with `drained` when nothing is available.
         drain: bool,
     },
+    /// These deliveries of this end were not on the wire, or not whole, when their link ended.
+    /// Reported before that end.
+    CutOff {
+        /// Which; never empty.
+        deliveries: Vec<DeliveryRef>,
+    },
     /// The peer detached a link. Answer with `detach` when its work is done; until then its
     /// deliveries can still be settled. Nothing needs to be answered (`answered`) if this end
     /// detached or refused the link first, or ended it for a violation or because another link

@@ -37,7 +37,13 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         print!("{}", output::welcome(&shown, server.addresses(), server.ca_file(), output::may_show_keys()));
         until_ended(&mut server, &mut stop).await;
         tokio::select! {
-            () = server.shut_down() => tracing::info!("ended"),
+            ended = server.shut_down() => match ended {
+                Ok(()) => tracing::info!("ended"),
+                Err(reason) => {
+                    tracing::error!(%reason, "a durable write failed: ended");
+                    std::process::exit(FAILED_WRITE_STATUS);
+                }
+            },
             name = stop.next() => anyhow::bail!("{name} again: ended at once"),
         }
         Ok(())

@@ -12,8 +12,18 @@ pub struct IncomingMessage {
     /// The whole encoded message as it will be stored: the sender's sections, with a generated
     /// message-id where there was none.
     pub encoded: Bytes,
+    /// What of `encoded` the sender did not send, in bytes; limits are about the rest.
+    pub generated_bytes: u32,
     /// `group-id`, if it was sent.
     pub message_session: Option<MessageSessionId>,
+}
+
+impl IncomingMessage {
+    /// The size of the message as it was sent, in bytes.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        (self.encoded.len() as u64).saturating_sub(u64::from(self.generated_bytes))
+    }
 }
 
 /// How a receiver takes messages.

@@ -48,7 +48,10 @@ pub(crate) async fn drive<S>(
     let mut timer = Timer::new();
     loop {
         connection.settle_turn();
-        if waiter.is_none() {
+        if connection.broker().is_none() {
+            // What is still in the inbox is put back by the broker.
+            waiter = None;
+        } else if waiter.is_none() {
             waiter = connection.broker().map(lockstep_broker::runtime::BrokerConnection::waiter);
         }
         if connection.is_closed() {
@@ -89,21 +92,29 @@ async fn submittable(waiter: Option<&BrokerWaiter>) {
     }
 }
 
-/// Writes what is to be written, then reads if there is room.
+/// Writes and reads, each as far as it goes at once. A failed write does not hide what the peer
+/// sent before it went: reading goes on to its end.
 fn poll_io<S>(cx: &mut Context<'_>, stream: &mut S, connection: &mut Connection) -> Poll<io::Result<Io>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if let Poll::Ready(result) = poll_write_some(cx, stream, connection) {
-        return Poll::Ready(result.map(|()| Io::Wrote));
+    let wrote = match poll_write_some(cx, stream, connection) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    };
+    if matches!(wrote, Some(Err(_))) || connection.may_read() {
+        let buffer = connection.engine.receive_buffer();
+        buffer.reserve(READ_BYTES);
+        match poll_read_buf(Pin::new(stream), cx, buffer) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(Io::Ended)),
+            Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Io::Read)),
+            Poll::Pending => {}
+        }
     }
-    if !connection.may_read() {
-        return Poll::Pending;
+    match wrote {
+        Some(result) => Poll::Ready(result.map(|()| Io::Wrote)),
+        None => Poll::Pending,
     }
-    let buffer = connection.engine.receive_buffer();
-    buffer.reserve(READ_BYTES);
-    let read = ready!(poll_read_buf(Pin::new(stream), cx, buffer))?;
-    Poll::Ready(Ok(if read == 0 { Io::Ended } else { Io::Read }))
 }
 
 /// Pending also when there is nothing to write.
@@ -144,7 +155,7 @@ where
     stream.shutdown().await
 }
 
-/// A timer that is re-armed only when the deadline moves forward or has fired: most deadlines
+/// A timer that is re-armed only when the deadline comes nearer or has fired: most deadlines
 /// move back with every frame, and firing early costs nothing but a look.
 struct Timer {
     sleep: Pin<Box<Sleep>>,

@@ -24,7 +24,7 @@ impl NamespaceContext {
             || host.split_once('.').is_some_and(|(first, _)| first.eq_ignore_ascii_case(&self.config.name))
     }
 
-    /// The policy of that name.
+    /// The policies of that name: one of the namespace, and those of entities.
     pub(crate) fn policies<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a PolicyConfig> {
         self.config.policies.iter().filter(move |policy| policy.name == name)
     }

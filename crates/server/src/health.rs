@@ -33,9 +33,11 @@ impl HealthCheck {
         {
             return health;
         }
-        let failed = self.broker.failure().borrow().is_some();
+        if self.broker.failure().borrow().is_some() {
+            return Health::Unhealthy;
+        }
         let health = match tokio::time::timeout(WRITE_WAIT, self.broker.probe()).await {
-            Ok(Ok(())) if !failed => Health::Healthy,
+            Ok(Ok(())) => Health::Healthy,
             _ => Health::Unhealthy,
         };
         *last = Some((self.clock.now().mono, health));

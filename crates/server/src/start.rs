@@ -1,6 +1,6 @@
 //! From a configuration to a running server, and back.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use lockstep_amqp as amqp;
@@ -77,7 +77,10 @@ impl RunningServer {
 
     /// Detaches links, closes connections, makes what was accepted durable, and ends. No
     /// delivery count is raised.
-    pub async fn shut_down(self) {
+    ///
+    /// # Errors
+    /// When a durable write failed meanwhile, with the reason.
+    pub async fn shut_down(self) -> Result<(), String> {
         self.stop.cancel();
         for task in self.tasks {
             if tokio::time::timeout(GOODBYE_WAIT, task).await.is_err() {
@@ -88,6 +91,7 @@ impl RunningServer {
         if let Err(error) = ended {
             tracing::error!(%error, "the broker did not end cleanly");
         }
+        self.failure.borrow().clone().map_or(Ok(()), Err)
     }
 }
 
@@ -121,7 +125,10 @@ impl Services for ServerServices {
 /// Whatever keeps it from starting, in words for the operator.
 pub async fn start(config: ResolvedConfig, options: StartOptions) -> anyhow::Result<RunningServer> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    std::fs::create_dir_all(&config.data_dir)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
         .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
     let (acceptor, ca_file) = certificate(&config, &*clock)?;
     // Before the store is opened: an address in use is the commoner mistake and the cheaper look.

@@ -284,6 +284,13 @@ impl Connection {
         for id in pending {
             self.push(Event::AttachCancelled(crate::LinkId(id)));
         }
+        let sessions: Vec<u32> = self.sessions.ids().collect();
+        for id in sessions {
+            let dropped = self.sessions.get_mut(id).map(crate::session::AmqpSession::drop_everything);
+            if let Some((deliveries, _)) = dropped.filter(|(deliveries, _)| !deliveries.is_empty()) {
+                self.push(Event::CutOff { deliveries });
+            }
+        }
         self.push(Event::Closed(reason));
         self.state = State::Closed;
         self.timers.stop();

@@ -38,9 +38,13 @@ impl Connection {
                 if let Some(link_credit) = flow.link_credit {
                     outgoing.credit = sender_credit(outgoing.delivery_count, peer_count, link_credit);
                 }
-                outgoing.drain = flow.drain;
+                let was_drain = std::mem::replace(&mut outgoing.drain, flow.drain);
+                if !flow.drain {
+                    // An answer that is still due would eat the credit given now.
+                    outgoing.drained_due = false;
+                }
                 let credit = outgoing.free_credit();
-                (before != outgoing.credit || flow.drain).then_some((credit, flow.drain))
+                (before != outgoing.credit || flow.drain || was_drain).then_some((credit, flow.drain))
             }
             LinkKind::Incoming(incoming) => {
                 if let Some(count) = flow.delivery_count {

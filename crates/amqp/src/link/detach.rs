@@ -130,7 +130,11 @@ impl Connection {
                 outgoing.sending = false;
                 outgoing.held_flow = None;
                 if let Some(session) = self.sessions.get_mut(entry.session.0) {
-                    self.queued_bytes -= session.drop_outgoing(link);
+                    let (deliveries, bytes) = session.drop_outgoing(link);
+                    self.queued_bytes -= bytes;
+                    if !deliveries.is_empty() {
+                        self.events.push_back(Event::CutOff { deliveries });
+                    }
                 }
             }
         }
@@ -172,7 +176,11 @@ impl Connection {
         let Some(entry) = self.sessions.get_mut(session.0) else { return Vec::new() };
         let mut links = std::mem::take(&mut entry.links);
         // All at once, not link by link.
-        self.queued_bytes -= entry.drop_everything();
+        let (deliveries, bytes) = entry.drop_everything();
+        self.queued_bytes -= bytes;
+        if !deliveries.is_empty() {
+            self.events.push_back(Event::CutOff { deliveries });
+        }
         links.sort_unstable();
         links.retain(|&link| {
             self.close_down(link);

@@ -99,6 +99,11 @@ impl QueuedDelivery {
         self.payload[0].len() + self.payload[1].len() + QUEUED_DELIVERY_BYTES
     }
 
+    /// Names it for the driver.
+    pub(crate) fn reference(&self) -> DeliveryRef {
+        DeliveryRef { link: self.link, id: self.id }
+    }
+
     fn first_transfer(&self) -> Transfer {
         Transfer {
             handle: self.handle,
@@ -170,6 +175,14 @@ impl Connection {
             .free_credit()
             .min(session.outgoing.left().saturating_sub(waiting))
             .min(limits.unsettled_per_link_max.saturating_sub(entry.unsettled))
+    }
+
+    /// Whether deliveries of a link wait to be framed, or one is framed in part.
+    #[must_use]
+    pub fn is_sending(&self, link: LinkId) -> bool {
+        let Some(entry) = self.links.get(link.0) else { return false };
+        let super::LinkKind::Outgoing(outgoing) = &entry.kind else { return false };
+        outgoing.sending || outgoing.queued > 0
     }
 
     /// Sends a delivery: cut into frames of the peer's max-frame-size, in turns with other links.

@@ -27,7 +27,7 @@ use crate::{
         numbers::{FreeNumbers, NumberTable},
     },
     delivery::UnsettledRing,
-    event::{AmqpSessionId, LinkId},
+    event::{AmqpSessionId, DeliveryRef, LinkId},
     link::outgoing::{QueuedDelivery, Sending},
     types::{Begin, Flow, Performative},
 };
@@ -136,29 +136,32 @@ impl AmqpSession {
         }
     }
 
-    /// Forgets all handles and deliveries; returns the bytes that waited to be sent.
-    pub(crate) fn drop_everything(&mut self) -> usize {
+    /// Forgets all handles and deliveries; returns those that waited to be sent, and their bytes.
+    pub(crate) fn drop_everything(&mut self) -> (Vec<DeliveryRef>, usize) {
         self.handles = NumberTable::new();
         self.received = UnsettledRing::default();
         self.sent = UnsettledRing::default();
-        let queued = self.queue.drain(..).map(|queued| queued.bytes()).sum::<usize>();
-        queued + self.sending.drain(..).map(|sending| sending.delivery.bytes()).sum::<usize>()
+        self.drop_waiting(|_| true)
     }
 
-    /// Drops what waits to be sent on a link; returns its bytes.
-    pub(crate) fn drop_outgoing(&mut self, link: LinkId) -> usize {
-        let mut dropped = 0;
-        self.queue.retain(|queued| {
-            let keep = queued.link != link;
-            dropped += if keep { 0 } else { queued.bytes() };
+    /// Drops what waits to be sent on a link; returns it, and its bytes.
+    pub(crate) fn drop_outgoing(&mut self, link: LinkId) -> (Vec<DeliveryRef>, usize) {
+        self.drop_waiting(|other| other == link)
+    }
+
+    fn drop_waiting(&mut self, is_dropped: impl Fn(LinkId) -> bool) -> (Vec<DeliveryRef>, usize) {
+        let (mut dropped, mut bytes) = (Vec::new(), 0);
+        let mut keep = |delivery: &QueuedDelivery| {
+            let keep = !is_dropped(delivery.link);
+            if !keep {
+                dropped.push(delivery.reference());
+                bytes += delivery.bytes();
+            }
             keep
-        });
-        self.sending.retain(|sending| {
-            let keep = sending.delivery.link != link;
-            dropped += if keep { 0 } else { sending.delivery.bytes() };
-            keep
-        });
-        dropped
+        };
+        self.sending.retain(|sending| keep(&sending.delivery));
+        self.queue.retain(|queued| keep(queued));
+        (dropped, bytes)
     }
 }
 

@@ -96,7 +96,7 @@ fn check(queue: &Queue, enqueue: &Enqueue) -> Result<(), Refusal> {
         if queue.settings.requires_session && message.message_session.is_none() {
             return Err(Refusal::MessageSessionIdMissing);
         }
-        let size_bytes = message.encoded.len() as u64;
+        let size_bytes = message.sent_bytes();
         if size_bytes > max_bytes {
             return Err(Refusal::TooLarge { limit: SizeLimit::Message, max_bytes });
         }

@@ -151,7 +151,14 @@ impl BrokerConnection {
         self.gate.closed.store(true, Ordering::SeqCst);
         let gate = Arc::clone(&self.gate);
         let namespace = self.client.namespace;
-        self.client.shared.mailbox.post(Mail::Burst(Burst { namespace, commands, arrived, gate }));
+        let connection = self.id;
+        self.client.shared.mailbox.post(Mail::Burst(Burst {
+            namespace,
+            connection,
+            commands,
+            arrived,
+            gate,
+        }));
     }
 
     /// The part of this end that waits; it can be held beside this one.
@@ -182,30 +189,31 @@ impl BrokerConnection {
         self.client.shared.reader.request(Read::MessageSessionState { entity, session, request, inbox });
     }
 
-    /// Ends the connection's part in the namespace.
-    pub fn close(mut self, departure: Departure) {
-        self.depart(departure);
+    /// Ends the connection's part in the namespace. `unsent` are `Return`s of deliveries that are
+    /// not on the wire; they count after the end, so that nothing comes back for them. What is
+    /// still in the inbox is put back likewise.
+    pub fn close(mut self, departure: Departure, unsent: Vec<Command>) {
+        self.depart(departure, unsent);
     }
 
-    fn depart(&mut self, departure: Departure) {
+    fn depart(&mut self, departure: Departure, unsent: Vec<Command>) {
         if std::mem::replace(&mut self.departed, true) {
             return;
         }
-        let commands = VecDeque::from([Command::ConnectionGone { connection: self.id, departure }]);
-        let arrived = self.client.shared.clock.now();
+        let gone = Command::ConnectionGone { connection: self.id, departure };
         // Behind every burst submitted before; the gate no longer matters.
         self.client.shared.mailbox.post(Mail::Burst(Burst {
             namespace: self.client.namespace,
-            commands,
-            arrived,
+            connection: self.id,
+            commands: std::iter::once(gone).chain(unsent).collect(),
+            arrived: self.client.shared.clock.now(),
             gate: Arc::default(),
         }));
-        self.client.shared.inboxes.close(self.id);
     }
 }
 
 impl Drop for BrokerConnection {
     fn drop(&mut self) {
-        self.depart(Departure::Lost);
+        self.depart(Departure::Lost, Vec::new());
     }
 }

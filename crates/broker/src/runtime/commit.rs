@@ -59,7 +59,7 @@ pub(crate) struct CommitPipeline {
     sync_wanted: Condvar,
     durable_moved: Condvar,
     uncommitted_bytes: AtomicU64,
-    /// The highest commit whose batch the store has been given.
+    /// The highest commit whose batch the store has been given, or is being given.
     written: AtomicU64,
     /// The highest commit that is durable **and** whose fenced effects have been released.
     released: AtomicU64,
@@ -146,7 +146,8 @@ impl CommitPipeline {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fail(&self, error: &StoreError) {
+    /// Ends all releases for good.
+    pub(crate) fn fail(&self, error: &StoreError) {
         self.failed.store(true, Ordering::Release);
         tracing::error!(%error, "a durable write failed; nothing is acknowledged any more");
         self.failure.send_replace(Some(error.to_string()));
@@ -154,6 +155,13 @@ impl CommitPipeline {
         self.durable_moved.notify_all();
         self.write_wanted.notify_all();
         self.sync_wanted.notify_all();
+    }
+
+    /// Gives a batch to the store. Readers may see its rows before the call returns, so it counts
+    /// as written from the start.
+    fn write(&self, store: &dyn Store, commit: CommitNumber, batch: &Batch) -> Result<(), StoreError> {
+        self.written.store(commit.0, Ordering::Release);
+        store.write(commit, batch)
     }
 
     /// Makes `written` durable and releases what waited for it. The caller has set `syncing`.
@@ -165,6 +173,9 @@ impl CommitPipeline {
             self.fail(&error);
             return;
         }
+        let bytes: u64 = written.iter().map(|group| group.bytes).sum();
+        // Before the post, whose lock orders it: the owner looks at it to wake stalled bursts.
+        self.uncommitted_bytes.fetch_sub(bytes, Ordering::Relaxed);
         if commit > CommitNumber(0) {
             // Before anyone is told: what is asked because of a reply must find its rows eligible.
             shared.mailbox.post(Mail::Committed(commit));
@@ -176,7 +187,6 @@ impl CommitPipeline {
                 // The one who asked may have gone.
                 let _gone = done.send(());
             }
-            self.uncommitted_bytes.fetch_sub(group.bytes, Ordering::Relaxed);
         }
         let mut queues = self.lock();
         if commit > CommitNumber(0) {
@@ -248,8 +258,7 @@ fn write_groups(
         let full = merged.size_bytes() + group.batch.size_bytes() > WRITE_BYTES_MAX
             || merged.len() + group.batch.len() > WRITE_OPERATIONS_MAX;
         if full && merged_commit > CommitNumber(0) {
-            store.write(merged_commit, &merged)?;
-            pipeline.written.store(merged_commit.0, Ordering::Release);
+            pipeline.write(store, merged_commit, &merged)?;
             merged = Batch::new();
         }
         merged_commit = merged_commit.max(group.commit);
@@ -258,8 +267,7 @@ fn write_groups(
         written.push(Written { commit: group.commit, bytes, fenced: group.fenced, done: group.done });
     }
     if merged_commit > pipeline.written() {
-        store.write(merged_commit, &merged)?;
-        pipeline.written.store(merged_commit.0, Ordering::Release);
+        pipeline.write(store, merged_commit, &merged)?;
     }
     Ok(written)
 }

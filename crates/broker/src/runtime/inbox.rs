@@ -77,8 +77,10 @@ impl Inboxes {
         inbox
     }
 
-    pub(crate) fn close(&self, connection: ConnectionId) {
-        self.by_connection.write().unwrap_or_else(PoisonError::into_inner).remove(&connection);
+    /// Takes the inbox away: later effects are dropped. Whoever closes it looks after what is
+    /// still in it.
+    pub(crate) fn close(&self, connection: ConnectionId) -> Option<Arc<Inbox>> {
+        self.by_connection.write().unwrap_or_else(PoisonError::into_inner).remove(&connection)
     }
 
     pub(crate) fn get(&self, connection: ConnectionId) -> Option<Arc<Inbox>> {
@@ -91,13 +93,15 @@ impl Inboxes {
         if effects.is_empty() {
             return;
         }
-        let mut by_connection: FxHashMap<ConnectionId, Vec<ToConnection>> = FxHashMap::default();
-        for Routed { connection, effect } in effects.drain(..) {
-            by_connection.entry(connection).or_default().push(ToConnection::Effect(effect));
-        }
-        for (connection, items) in by_connection {
-            if let Some(inbox) = self.get(connection) {
-                inbox.push(items);
+        // Runs of effects for one connection are the rule; each run takes one look-up and one wake.
+        let mut effects = effects.drain(..).peekable();
+        while let Some(Routed { connection, effect }) = effects.next() {
+            let run = std::iter::once(effect).chain(std::iter::from_fn(|| {
+                effects.next_if(|next| next.connection == connection).map(|next| next.effect)
+            }));
+            match self.get(connection) {
+                Some(inbox) => inbox.push(run.map(ToConnection::Effect)),
+                None => run.for_each(drop),
             }
         }
     }

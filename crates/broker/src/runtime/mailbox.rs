@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lockstep_model::{CommitNumber, Now};
+use lockstep_model::{CommitNumber, ConnectionId, Now};
 use tokio::sync::oneshot;
 
 use super::client::Gate;
@@ -30,6 +30,7 @@ pub(crate) enum Mail {
 pub(crate) struct Burst {
     /// Index of the namespace.
     pub(crate) namespace: usize,
+    pub(crate) connection: ConnectionId,
     /// In order.
     pub(crate) commands: VecDeque<Command>,
     /// When the driver read the frames that they came in.

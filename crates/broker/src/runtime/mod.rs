@@ -37,7 +37,7 @@ use std::{
 };
 
 use lockstep_model::{Clock, CommitNumber, QueueDescription};
-use lockstep_store::Store;
+use lockstep_store::{Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
 use self::{
@@ -145,15 +145,16 @@ impl Broker {
         let mut threads = vec![];
         let owner =
             NamespaceThread::new(Arc::clone(&shared), recovered.namespaces, durable, config.body_cache_bytes);
-        threads.push(spawn("lockstep-core", move || owner.run())?);
+        threads.push(spawn("lockstep-core", &shared, move || owner.run())?);
         for (name, stage) in [
             ("lockstep-write", commit::write_stage as fn(&Shared, &dyn Store)),
             ("lockstep-sync", commit::sync_stage),
             ("lockstep-read-0", reader::read_stage),
             ("lockstep-read-1", reader::read_stage),
         ] {
-            let (shared, store) = (Arc::clone(&shared), Arc::clone(&store));
-            threads.push(spawn(name, move || stage(&shared, &*store))?);
+            let store = Arc::clone(&store);
+            let stage_shared = Arc::clone(&shared);
+            threads.push(spawn(name, &shared, move || stage(&stage_shared, &*store))?);
         }
         Ok(Self { shared, threads: Mutex::new(threads), failure, warnings: recovered.warnings })
     }
@@ -200,6 +201,10 @@ impl Broker {
     pub fn shut_down(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.mailbox.post(Mail::Stop);
+        if self.shared.pipeline.has_failed() {
+            // The owner may have ended without telling the readers.
+            self.shared.reader.stop();
+        }
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a broker thread panicked");
@@ -208,11 +213,31 @@ impl Broker {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, BrokerError> {
+fn spawn(
+    name: &str,
+    shared: &Arc<Shared>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, BrokerError> {
+    let shared = Arc::clone(shared);
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(run)
+        .spawn(move || {
+            let _guard = FailOnPanic(&shared.pipeline);
+            run();
+        })
         .map_err(|error| BrokerError::Thread(error.to_string()))
+}
+
+/// A panic of a broker thread ends the process as a failed write does: half of a step may have
+/// been taken.
+struct FailOnPanic<'a>(&'a CommitPipeline);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(&StoreError::Io("a broker thread panicked".to_owned()));
+        }
+    }
 }
 
 impl Group {

@@ -10,6 +10,7 @@ use super::{
     Shared, UNCOMMITTED_BYTES_MAX,
     bodies::BodyCache,
     commit::Group,
+    inbox::ToConnection,
     mailbox::{Burst, Mail},
     token_source::RandomTokens,
 };
@@ -101,8 +102,7 @@ impl NamespaceThread {
                 for index in 0..self.namespaces.len() {
                     self.apply(index, now, Command::Committed(commit));
                 }
-                for _ in 0..self.stalled.len() {
-                    let Some(burst) = self.stalled.pop_front() else { break };
+                for burst in std::mem::take(&mut self.stalled) {
                     self.burst(burst);
                 }
             }
@@ -117,6 +117,10 @@ impl NamespaceThread {
     }
 
     fn burst(&mut self, mut burst: Burst) {
+        if self.stalled.iter().any(|stalled| stalled.connection == burst.connection) {
+            self.stalled.push_back(burst);
+            return;
+        }
         let now = self.shared.clock.now();
         while let Some(command) = burst.commands.pop_front() {
             if grows(&command) {
@@ -130,6 +134,11 @@ impl NamespaceThread {
                     continue;
                 }
             }
+            if let Command::ConnectionGone { connection, .. } = command {
+                self.apply(burst.namespace, now, command);
+                self.return_undelivered(burst.namespace, now, connection);
+                continue;
+            }
             // A renewal or settlement counts from when it reached this machine.
             let at = if judged_by_arrival(&command) { burst.arrived } else { now };
             self.apply(burst.namespace, at, command);
@@ -141,6 +150,21 @@ impl NamespaceThread {
             }
         }
         burst.gate.open();
+    }
+
+    /// Puts back the deliveries that the connection has not taken out of its inbox.
+    fn return_undelivered(&mut self, index: usize, now: Now, connection: ConnectionId) {
+        // Those of this turn have to be in the inbox first.
+        self.flush();
+        let Some(inbox) = self.shared.inboxes.close(connection) else { return };
+        let mut items = Vec::new();
+        inbox.try_take(&mut items);
+        for item in items {
+            if let ToConnection::Effect(Effect::Deliver(delivery)) = item {
+                let tokens = vec![delivery.token];
+                self.apply(index, now, Command::Return { link: delivery.link, tokens });
+            }
+        }
     }
 
     fn must_stall(&self) -> bool {

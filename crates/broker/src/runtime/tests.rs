@@ -77,6 +77,7 @@ impl Fixture {
         let request = Some(self.request());
         let message = |body: &&'static str| IncomingMessage {
             encoded: Bytes::from_static(body.as_bytes()),
+            generated_bytes: 0,
             message_session: None,
         };
         let messages = bodies.iter().map(message).collect();
@@ -181,10 +182,14 @@ async fn a_nearly_full_disk_refuses_sends_by_name() {
 async fn shutting_down_makes_what_was_submitted_durable() {
     let store = Arc::new(MemoryStore::new());
     let fixture = Fixture::new(&store);
-    let messages = vec![IncomingMessage { encoded: Bytes::from_static(b"last"), message_session: None }];
+    let messages = vec![IncomingMessage {
+        encoded: Bytes::from_static(b"last"),
+        generated_bytes: 0,
+        message_session: None,
+    }];
     let (entity, connection) = (fixture.queue, fixture.connection.id());
     fixture.submit([Command::Enqueue(Enqueue { entity, messages, connection, request: None })]).await;
-    fixture.connection.close(Departure::Clean);
+    fixture.connection.close(Departure::Clean, vec![]);
     tokio::task::spawn_blocking(move || fixture.broker.shut_down()).await.expect("threads end");
     let mut after = Fixture::new(&Arc::new(store.crash()));
     assert_eq!(after.receive(10).await.1.len(), 1);

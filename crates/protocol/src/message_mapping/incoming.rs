@@ -68,11 +68,13 @@ fn single(encoded: Bytes, new_message_id: &mut dyn FnMut() -> [u8; 16]) -> Resul
     match properties.message_id {
         Some(message_id) => {
             check_message_id(message_id)?;
-            Ok(IncomingMessage { encoded, message_session })
+            Ok(IncomingMessage { encoded, generated_bytes: 0, message_session })
         }
         None => {
+            let sent_bytes = encoded.len();
             let encoded = with_message_id(&encoded, &sections, &properties, new_message_id());
-            Ok(IncomingMessage { encoded, message_session })
+            let generated_bytes = u32::try_from(encoded.len() - sent_bytes).unwrap_or(u32::MAX);
+            Ok(IncomingMessage { encoded, generated_bytes, message_session })
         }
     }
 }

@@ -129,7 +129,7 @@ mod incoming_messages {
     fn a_message_with_an_id_is_stored_byte_by_byte() {
         let message = Parts { properties: Some(with_id()), rest: data(b"body"), ..Parts::default() }.encode();
         let received = receive(message.clone()).expect("good");
-        assert_eq!(received, IncomingMessage { encoded: message, message_session: None });
+        assert_eq!(received, IncomingMessage { encoded: message, generated_bytes: 0, message_session: None });
     }
 
     #[test]

@@ -12,9 +12,9 @@ use lockstep_protocol::{
 };
 
 use super::{
-    Connection, LinkBinding,
+    Connection, LINKS_MAX, LinkBinding,
     receivers::Receiver,
-    request_links::{Node, REQUEST_SIZE_BYTES_MAX, RequestNode, ResponseNode},
+    request_links::{Node, RequestNode, ResponseNode},
     senders::Sender,
 };
 
@@ -27,7 +27,9 @@ const REQUEST_CREDIT: u32 = 10_000;
 impl Connection {
     pub(super) fn attach(&mut self, link: LinkId, session: AmqpSessionId, attach: &Attach) {
         let path = attach_intent::spelled_address(attach).to_owned();
-        let result = attach_intent::attach_intent(attach)
+        let room = if self.links.len() < LINKS_MAX { Ok(()) } else { Err(Refusal::ServerBusy) };
+        let result = room
+            .and_then(|()| attach_intent::attach_intent(attach))
             .and_then(|intent| self.bind(link, session, attach, intent, &path));
         if let Err(refusal) = result {
             tracing::debug!(?refusal, path, "attach refused");
@@ -70,8 +72,7 @@ impl Connection {
         }
     }
 
-    /// The entity of an address. Existence comes before rights only for those who may do
-    /// something in the namespace at all.
+    /// The entity of an address.
     pub(super) fn entity(&self, address: &EntityAddress) -> Result<EntityInfo, Refusal> {
         let found = self.broker().and_then(|broker| broker.client().lookup(&address.entity));
         found.ok_or_else(|| {
@@ -84,8 +85,17 @@ impl Connection {
         })
     }
 
+    /// The entity of an address, for a client that has shown a credential at all: others are not
+    /// told what exists.
+    fn entity_for(&self, address: &EntityAddress, right: Right) -> Result<EntityInfo, Refusal> {
+        if !self.authorizer.is_authenticated() {
+            return Err(Refusal::Unauthorized(right));
+        }
+        self.entity(address)
+    }
+
     fn management_node(&self, address: &EntityAddress) -> Result<Node, Refusal> {
-        let entity = self.entity(address)?;
+        let entity = self.entity_for(address, Right::Listen)?;
         // Any right opens the node; each operation checks its own.
         let may = [Right::Listen, Right::Send]
             .into_iter()
@@ -101,12 +111,12 @@ impl Connection {
         address: EntityAddress,
         path: &str,
     ) -> Result<(), Refusal> {
-        let entity = self.entity(&address)?;
+        let entity = self.entity_for(&address, Right::Send)?;
         self.authorizer.check(&address, Right::Send, self.now.utc)?;
         let max_message_size_bytes = entity.description.max_message_size_bytes;
         self.engine.accept(link, accept_reply(attach, Grant::Sender { max_message_size_bytes }));
         self.engine.set_credit_auto(link, SENDER_CREDIT);
-        self.links.insert(link, LinkBinding::Sender(Sender { entity, address, path: path.to_owned() }));
+        self.links.insert(link, LinkBinding::Sender(Sender::new(entity, address, path)));
         Ok(())
     }
 
@@ -119,7 +129,7 @@ impl Connection {
         kind: ReceiveKind,
         path: &str,
     ) -> Result<(), Refusal> {
-        let entity = self.entity(&address)?;
+        let entity = self.entity_for(&address, Right::Listen)?;
         self.authorizer.check(&address, Right::Listen, self.now.utc)?;
         let Some(broker) = self.broker() else { return Err(Refusal::ShuttingDown) };
         let outgoing = broker.new_link();
@@ -147,7 +157,7 @@ impl Connection {
             identity,
         }));
         let default_outcome = attach.source.as_ref().and_then(|source| source.default_outcome.clone());
-        let receiver = Receiver::new(outgoing, address, path.to_owned(), mode, default_outcome);
+        let receiver = Receiver::new(outgoing, address, path.to_owned(), &attach.name, mode, default_outcome);
         self.links.insert(link, LinkBinding::Receiver(Box::new(receiver)));
         self.by_outgoing.insert(outgoing, link);
         Ok(())
@@ -171,7 +181,7 @@ impl Connection {
         let reply =
             accept_reply(&attach, Grant::Receiver { filter_echo: filter_echo.as_ref(), message_session });
         self.engine.accept(link, reply);
-        self.ready_links.push_back(link);
+        self.mark_ready(link);
     }
 
     /// The core refuses a receiver.
@@ -196,7 +206,8 @@ impl Connection {
         node: Node,
         path: &str,
     ) {
-        let reply = accept_reply(attach, Grant::Requests { max_message_size_bytes: REQUEST_SIZE_BYTES_MAX });
+        let max_message_size_bytes = node.request_size_bytes_max();
+        let reply = accept_reply(attach, Grant::Requests { max_message_size_bytes });
         self.engine.accept(link, reply);
         self.engine.set_credit_auto(link, REQUEST_CREDIT);
         self.links.insert(link, LinkBinding::Requests(RequestNode::new(session, node, path)));
@@ -214,5 +225,6 @@ impl Connection {
         let response = ResponseNode::new(session, node, reply_to, attach, path);
         self.engine.accept(link, accept_reply(attach, Grant::Responses));
         self.links.insert(link, LinkBinding::Responses(response));
+        self.response_links.push(link);
     }
 }

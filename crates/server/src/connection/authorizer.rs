@@ -1,6 +1,6 @@
 //! What one connection may do: the rights its credentials gave it, and until when.
 
-use lockstep_model::{EntityAddress, EntityName, Refusal, Right, Timestamp};
+use lockstep_model::{EntityAddress, EntityName, Refusal, Right, SubQueue, Timestamp};
 
 /// Tokens that one connection may hold at a time; a put-token replaces an earlier one for the
 /// same audience.
@@ -21,20 +21,30 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    fn covers(&self, entity: &EntityName, right: Right) -> bool {
+    fn covers(&self, path: &str, right: Right) -> bool {
         (self.rights.contains(&right) || self.rights.contains(&Right::Manage))
-            && covers_path(&self.path, entity.key())
-            && self.policy_scope.as_ref().is_none_or(|scope| covers_path(scope.key(), entity.key()))
+            && covers_path(&self.path, path)
+            && self.policy_scope.as_ref().is_none_or(|scope| covers_path(scope.key(), path))
     }
+}
+
+/// The path of a message store, in the form of [`Grant::path`].
+fn path(address: &EntityAddress) -> String {
+    let below = match address.sub_queue {
+        SubQueue::Main => "",
+        SubQueue::DeadLetter => "/$deadletterqueue",
+        SubQueue::TransferDeadLetter => "/$transfer/$deadletterqueue",
+    };
+    format!("{}{below}", address.entity.key())
 }
 
 /// Whether `prefix` is `path` itself or a node above it.
 fn covers_path(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
-        // A token for a sub-node of the entity (its management node, its dead-letter queue)
-        // speaks for the entity: clients ask for one per node.
-        || prefix.strip_prefix(path).is_some_and(|rest| rest.starts_with("/$"))
+        // A token for the entity's management node speaks for the entity: clients ask for one per
+        // node.
+        || prefix.strip_prefix(path).is_some_and(|rest| rest == "/$management")
 }
 
 /// See the module's documentation.
@@ -71,7 +81,8 @@ impl Authorizer {
     /// `Unauthorized`, or `TokenExpired` if a grant gave the right and ran out.
     pub(crate) fn check(&self, address: &EntityAddress, right: Right, now: Timestamp) -> Result<(), Refusal> {
         let mut refusal = Refusal::Unauthorized(right);
-        for grant in self.grants.iter().filter(|grant| grant.covers(&address.entity, right)) {
+        let path = path(address);
+        for grant in self.grants.iter().filter(|grant| grant.covers(&path, right)) {
             if grant.expires_at.is_none_or(|end| now < end) {
                 return Ok(());
             }
@@ -125,6 +136,15 @@ mod tests {
         let mut authorizer = Authorizer::default();
         authorizer.add(grant("orders/$management", &[Right::Listen], None)).expect("room");
         assert_eq!(check(&authorizer, "orders/$management", Right::Listen, 0), Ok(()));
+    }
+
+    #[test]
+    fn a_token_for_a_dead_letter_queue_does_not_open_the_queue() {
+        let mut authorizer = Authorizer::default();
+        authorizer.add(grant("orders/$deadletterqueue", &[Right::Listen], None)).expect("room");
+        assert_eq!(check(&authorizer, "orders/$DeadLetterQueue", Right::Listen, 0), Ok(()));
+        assert_eq!(check(&authorizer, "orders/$DeadLetterQueue/$management", Right::Listen, 0), Ok(()));
+        assert!(check(&authorizer, "orders", Right::Listen, 0).is_err());
     }
 
     #[test]

@@ -96,8 +96,9 @@ impl Connection {
     /// The link that the request says it is about, if it is a receiver of this connection.
     fn associated_link(&self, name: Option<&str>) -> Option<OutgoingLinkId> {
         let name = name?;
-        self.links.iter().find_map(|(link, binding)| match binding {
-            LinkBinding::Receiver(receiver) if self.engine.link_attach(*link)?.name.as_ref() == name => {
+        self.links.values().find_map(|binding| match binding {
+            // A link of that name that is on its way out is not the one that is meant.
+            LinkBinding::Receiver(receiver) if !receiver.ending && receiver.link_name.as_ref() == name => {
                 Some(receiver.outgoing)
             }
             _ => None,

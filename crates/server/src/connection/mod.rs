@@ -40,6 +40,10 @@ use crate::context::{NamespaceContext, ServerContext};
 pub(crate) const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 /// Commands kept for the broker over which the socket is not read.
 pub(crate) const COMMANDS_MAX: usize = 4_096;
+/// Bytes of messages and states in those commands over which the socket is not read.
+const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+/// Links of one connection.
+const LINKS_MAX: usize = 10_000;
 /// Open requests over which the socket is not read.
 const REQUESTS_MAX: usize = 65_536;
 
@@ -73,6 +77,10 @@ pub(crate) struct Connection {
     requests: Requests,
     /// For the broker, in frame order.
     commands: VecDeque<Command>,
+    /// Bytes of the payloads that `commands` came from.
+    command_bytes: usize,
+    /// Receivers of responses, in the order in which they attached.
+    response_links: Vec<LinkId>,
     /// Links that may have something to send.
     ready_links: VecDeque<LinkId>,
     body_waiters: FxHashMap<BodyId, Vec<BodyWaiter>>,
@@ -102,6 +110,8 @@ impl Connection {
             by_outgoing: FxHashMap::default(),
             requests: Requests::default(),
             commands: VecDeque::new(),
+            command_bytes: 0,
+            response_links: Vec::new(),
             ready_links: VecDeque::new(),
             body_waiters: FxHashMap::default(),
             now,
@@ -118,6 +128,8 @@ impl Connection {
     /// Whether more may be read from the socket.
     pub(crate) fn may_read(&self) -> bool {
         self.commands.len() < COMMANDS_MAX
+            && self.command_bytes < COMMAND_BYTES_MAX
+            && self.engine.wants_input()
             && self.requests.len() < REQUESTS_MAX
             && self.engine.outbox_bytes() < 4 * OUTBOX_BYTES_HIGH
     }
@@ -152,6 +164,8 @@ impl Connection {
 
     /// Sends what links have to send, and hands commands over if the broker takes them.
     pub(crate) fn settle_turn(&mut self) {
+        // A write can have brought events too: the end of a congestion frees credit.
+        self.drain_events();
         self.pump();
         self.submit();
     }
@@ -188,8 +202,7 @@ impl Connection {
     /// The broker stops: every link is detached, then the connection closed. Nothing is counted.
     pub(crate) fn shut_down(&mut self) {
         if let Some((_, broker)) = self.namespace.take() {
-            self.flush_to(&broker);
-            broker.close(Departure::Clean);
+            self.part(broker, Departure::Clean);
         }
         let error = Error::new("amqp:connection:forced", "The broker is shutting down.");
         for (link, _) in self.links.drain() {
@@ -238,6 +251,7 @@ impl Connection {
                 }
             }
             Event::Credit { link, credit, drain } => self.credit(link, credit, drain),
+            Event::CutOff { deliveries } => self.cut_off(&deliveries),
             Event::Detached { link, answered, .. } => self.link_gone(link, !answered),
             Event::AmqpSessionEnded { links, .. } => {
                 for link in links {
@@ -260,41 +274,47 @@ impl Connection {
     /// A link ended by the client (`answer`: it waits for the answer), by its AMQP session's end,
     /// or by an answer to our own detach.
     fn link_gone(&mut self, link: LinkId, answer: bool) {
-        match self.links.get(&link) {
+        match self.links.get_mut(&link) {
             Some(LinkBinding::Receiver(_)) => self.receiver_detached(link, answer),
-            known => {
-                let known = known.is_some();
-                if answer {
-                    self.engine.detach(link, None);
-                }
-                if known {
-                    self.links.remove(&link);
-                }
+            Some(LinkBinding::Sender(sender)) if answer && sender.open_sends > 0 => sender.detaching = true,
+            Some(LinkBinding::Responses(_)) => {
+                self.response_links.retain(|other| *other != link);
+                self.forget_link(link, answer);
             }
+            _ => self.forget_link(link, answer),
         }
+    }
+
+    fn forget_link(&mut self, link: LinkId, answer: bool) {
+        if answer {
+            self.engine.detach(link, None);
+        }
+        self.links.remove(&link);
     }
 
     fn connection_closed(&mut self, reason: &CloseReason) {
         self.closed = true;
         let departure = match reason {
-            CloseReason::Lost => Departure::Lost,
-            CloseReason::Remote(_) | CloseReason::Local(_) | CloseReason::SaslFailed => Departure::Clean,
+            CloseReason::Remote(_) | CloseReason::Local(None) | CloseReason::SaslFailed => Departure::Clean,
+            // A peer that fell silent or broke the protocol has not said good-bye.
+            CloseReason::Lost | CloseReason::Local(Some(_)) => Departure::Lost,
         };
         if let Some((_, broker)) = self.namespace.take() {
-            self.return_unsent();
-            self.flush_to(&broker);
-            broker.close(departure);
+            self.part(broker, departure);
         }
     }
 
-    /// Gives back everything that is not on the wire.
-    fn return_unsent(&mut self) {
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for link in links {
-            if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) {
-                self.commands.extend(receiver.unsent(0));
+    /// Leaves the namespace: what was read still counts, what is not on the wire goes back.
+    fn part(&mut self, broker: BrokerConnection, departure: Departure) {
+        let mut unsent = Vec::new();
+        for binding in self.links.values_mut() {
+            if let LinkBinding::Receiver(receiver) = binding {
+                self.commands.extend(receiver.last_sent());
+                unsent.extend(receiver.unsent(0));
             }
         }
+        broker.submit(std::mem::take(&mut self.commands), self.now);
+        broker.close(departure, unsent);
     }
 
     fn submit(&mut self) {
@@ -304,16 +324,11 @@ impl Connection {
         match &self.namespace {
             Some((_, broker)) if broker.can_submit() => {
                 broker.submit(std::mem::take(&mut self.commands), self.now);
+                self.command_bytes = 0;
             }
             Some(_) => {}
             None => self.commands.clear(),
         }
-    }
-
-    /// Hands the remaining commands over whether or not the last burst was taken: nothing
-    /// follows them.
-    fn flush_to(&mut self, broker: &BrokerConnection) {
-        broker.submit(std::mem::take(&mut self.commands), self.now);
     }
 
     /// Whether commands wait for the broker to take the last burst.
@@ -345,8 +360,12 @@ impl Connection {
         match (pending, reply) {
             (Pending::Send(delivery), Reply::Refused(refusal)) => {
                 self.refuse_message(delivery, false, &refusal);
+                self.send_answered(delivery.link);
             }
-            (Pending::Send(delivery), _) => self.message_accepted(delivery),
+            (Pending::Send(delivery), _) => {
+                self.message_accepted(delivery);
+                self.send_answered(delivery.link);
+            }
             (Pending::SettledSend(link), Reply::Refused(refusal)) => self.end_sender(link, &refusal),
             (Pending::SettledSend(_), _) => {}
             (Pending::Settle { deliveries, state }, Reply::Settled(failures)) => {
@@ -403,6 +422,7 @@ impl Connection {
     /// The error that a client is told for a refusal about the node `path`.
     fn refusal_error(&mut self, refusal: &Refusal, path: &str, message_session: Option<&str>) -> Error {
         let tracking_id = self.random.next_guid_text();
+        tracing::debug!(tracking_id, path, ?refusal, "refused");
         let host = self.identity.host(self.namespace_context());
         let context = RefusalContext::new(&host, path, &tracking_id, self.now.utc);
         conditions::error(refusal, &context.with_message_session(message_session))

@@ -28,10 +28,13 @@ const FIRST_SIZE_GUESS_BYTES: u64 = 4 * 1024;
 pub(crate) struct Receiver {
     pub(crate) outgoing: OutgoingLinkId,
     pub(crate) path: String,
+    pub(crate) link_name: Box<str>,
     pub(crate) address: lockstep_model::EntityAddress,
     pub(crate) mode: ReceiveMode,
     /// The attach was granted; deliveries may be sent.
     pub(crate) open: bool,
+    /// The link is in `ready_links`.
+    ready: bool,
     /// The client asked to detach, or the core ended the link: nothing is sent any more.
     pub(crate) ending: bool,
     /// The client's credit as the engine last reported it, less what was sent since.
@@ -40,6 +43,9 @@ pub(crate) struct Receiver {
     drain: bool,
     /// The core says that nothing more is available; answered when the queue is empty.
     drained: bool,
+    /// Drains that the core was asked for and has not answered. Only the last answer counts: the
+    /// limit was raised since the others.
+    drains_asked: u32,
     /// What to tell the client when the core has let go of a link that the broker ends.
     pub(crate) end_error: Option<lockstep_amqp::types::Error>,
     /// Deliveries of the core that are not on the wire yet.
@@ -50,6 +56,8 @@ pub(crate) struct Receiver {
     limit: u64,
     /// The outcome that the client named for deliveries it settles without one.
     default_outcome: Option<Outcome>,
+    /// Receive-and-delete: the delivery that is on the wire in part, perhaps.
+    sending: Option<(u32, LockToken)>,
     /// Moving average of message sizes.
     size_bytes: u64,
     /// Locks of deliveries that the client has not settled, by delivery-id.
@@ -61,24 +69,29 @@ impl Receiver {
         outgoing: OutgoingLinkId,
         address: lockstep_model::EntityAddress,
         path: String,
+        link_name: &str,
         mode: ReceiveMode,
         default_outcome: Option<Outcome>,
     ) -> Self {
         Self {
             outgoing,
             path,
+            link_name: link_name.into(),
             address,
             mode,
             open: false,
+            ready: false,
             ending: false,
             credit: 0,
             drain: false,
             drained: false,
+            drains_asked: 0,
             end_error: None,
             queue: VecDeque::new(),
             taken: 0,
             limit: 0,
             default_outcome,
+            sending: None,
             size_bytes: FIRST_SIZE_GUESS_BYTES,
             tokens: FxHashMap::default(),
         }
@@ -103,6 +116,7 @@ impl Receiver {
         }
         self.limit = wanted;
         self.drained = false;
+        self.drains_asked += u32::from(self.drain);
         Some(Command::Credit { link: self.outgoing, limit: wanted, drain: self.drain })
     }
 
@@ -115,8 +129,19 @@ impl Receiver {
             ReceiveMode::PeekLock => {
                 self.tokens.insert(delivery_id, delivery.token);
             }
-            ReceiveMode::ReceiveAndDelete => sent_tokens.push(delivery.token),
+            // The one before it is whole by now.
+            ReceiveMode::ReceiveAndDelete => {
+                let before = self.sending.replace((delivery_id, delivery.token));
+                sent_tokens.extend(before.map(|(_, token)| token));
+            }
         }
+    }
+
+    /// The last receive-and-delete delivery is on the wire: had it been cut off, it would be
+    /// known by now.
+    pub(crate) fn last_sent(&mut self) -> Option<Command> {
+        let (_, token) = self.sending.take()?;
+        Some(Command::Sent { link: self.outgoing, tokens: vec![token] })
     }
 
     /// Takes every delivery that is not on the wire, but for the first `keep`, off the queue.
@@ -140,9 +165,11 @@ impl Connection {
         receiver.credit = credit;
         receiver.drain = drain;
         // Deliveries beyond a credit that was taken back were never sent: they go back.
-        self.commands.extend(receiver.unsent(credit as usize));
+        // The core is told of the smaller credit first, or it would send them here again.
+        let unsent = receiver.unsent(credit as usize);
         self.commands.extend(receiver.credit_command(drain));
-        self.ready_links.push_back(link);
+        self.commands.extend(unsent);
+        self.mark_ready(link);
     }
 
     /// A delivery from the core.
@@ -161,7 +188,13 @@ impl Connection {
         receiver.size_bytes = (receiver.size_bytes * 7 + size) / 8;
         let body = delivery.body.bytes.is_none().then_some(delivery.body.id);
         receiver.queue.push_back(delivery);
-        self.ready_links.push_back(link);
+        if receiver.queue.len() > receiver.credit as usize {
+            // The client took credit back while the message was on its way.
+            let excess = receiver.unsent(receiver.credit as usize);
+            self.commands.extend(excess);
+            return;
+        }
+        self.mark_ready(link);
         if let Some(body) = body {
             self.request_body(body, super::BodyWaiter::Link(link));
         }
@@ -180,16 +213,26 @@ impl Connection {
                 for delivery in receiver.queue.iter_mut().filter(|delivery| delivery.body.id == body) {
                     delivery.body.bytes = Some(bytes.clone());
                 }
-                self.ready_links.push_back(link);
+                self.mark_ready(link);
             }
             Ok(None) => {
                 // The row vanished because its lock did: somebody else has settled the message.
+                tracing::debug!(%body, "a message was settled elsewhere before it was sent");
                 let before = receiver.queue.len();
                 receiver.queue.retain(|delivery| delivery.body.id != body);
                 receiver.taken += (before - receiver.queue.len()) as u64;
-                self.ready_links.push_back(link);
+                self.mark_ready(link);
             }
             Err(refusal) => self.end_receiver(link, refusal),
+        }
+    }
+
+    /// Gives a link a turn of sending.
+    pub(super) fn mark_ready(&mut self, link: LinkId) {
+        if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link)
+            && !std::mem::replace(&mut receiver.ready, true)
+        {
+            self.ready_links.push_back(link);
         }
     }
 
@@ -200,7 +243,7 @@ impl Connection {
             turns -= 1;
             let Some(link) = self.ready_links.pop_front() else { return };
             if self.pump_link(link) {
-                self.ready_links.push_back(link);
+                self.mark_ready(link);
                 turns += usize::from(self.engine.outbox_bytes() < super::OUTBOX_BYTES_HIGH);
             }
         }
@@ -208,18 +251,20 @@ impl Connection {
 
     /// One turn of one link; whether it has more to send.
     fn pump_link(&mut self, link: LinkId) -> bool {
-        if matches!(self.links.get(&link), Some(LinkBinding::Responses(_))) {
-            self.send_responses(link);
-            return false;
-        }
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return false };
+        receiver.ready = false;
         if !receiver.open || receiver.ending {
             return false;
         }
         let mut sent_bytes = 0;
         let mut sent_tokens = Vec::new();
         let mut failure = None;
-        while sent_bytes < TURN_BYTES_MAX && self.engine.sendable(link) > 0 {
+        // Only what is framed at once: the engine drops the rest when the client detaches.
+        while sent_bytes < TURN_BYTES_MAX
+            && self.engine.outbox_bytes() < super::OUTBOX_BYTES_HIGH
+            && !self.engine.is_sending(link)
+            && self.engine.sendable(link) > 0
+        {
             // In order: a message whose bytes are still being read holds up those behind it.
             let next = receiver.queue.front().filter(|delivery| delivery.body.bytes.is_some());
             let Some(delivery) = next else { break };
@@ -235,10 +280,14 @@ impl Connection {
                 }
             }
         }
+        if !self.engine.is_sending(link) {
+            sent_tokens.extend(receiver.sending.take().map(|(_, token)| token));
+        }
         if !sent_tokens.is_empty() {
             self.commands.push_back(Command::Sent { link: receiver.outgoing, tokens: sent_tokens });
         }
-        let more = sent_bytes >= TURN_BYTES_MAX && !receiver.queue.is_empty();
+        let full = sent_bytes >= TURN_BYTES_MAX || self.engine.outbox_bytes() >= super::OUTBOX_BYTES_HIGH;
+        let more = full && (!receiver.queue.is_empty() || receiver.sending.is_some());
         if receiver.drain && receiver.drained && receiver.queue.is_empty() {
             self.answer_drain(link);
         } else {
@@ -250,12 +299,24 @@ impl Connection {
         more
     }
 
+    /// The link ended in the middle of deliveries: the client has not seen them.
+    pub(super) fn cut_off(&mut self, deliveries: &[DeliveryRef]) {
+        for delivery in deliveries {
+            let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&delivery.link) else { continue };
+            let sending = receiver.sending.take_if(|(id, _)| *id == delivery.id).map(|(_, token)| token);
+            if let Some(token) = sending.or_else(|| receiver.tokens.remove(&delivery.id)) {
+                self.commands.push_back(Command::Return { link: receiver.outgoing, tokens: vec![token] });
+            }
+        }
+    }
+
     /// The core has nothing more under the limit that it knows.
     pub(super) fn drained(&mut self, outgoing: OutgoingLinkId) {
         let Some(&link) = self.by_outgoing.get(&outgoing) else { return };
         if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) {
-            receiver.drained = true;
-            self.ready_links.push_back(link);
+            receiver.drains_asked = receiver.drains_asked.saturating_sub(1);
+            receiver.drained = receiver.drains_asked == 0;
+            self.mark_ready(link);
         }
     }
 
@@ -294,6 +355,8 @@ impl Connection {
         if tokens.is_empty() {
             return;
         }
+        // Room under the engine's bound of unsettled deliveries may let the next ones go.
+        let waiting = !receiver.queue.is_empty();
         let via = SettleVia::Link(receiver.outgoing);
         match asked {
             Ok(settlement) => {
@@ -303,12 +366,13 @@ impl Connection {
                     .map(|state| self.requests.open(Pending::Settle { deliveries: known, state }));
                 let connection = self.broker_id();
                 self.commands.push_back(Command::Settle { via, tokens, settlement, connection, request });
+                if waiting {
+                    self.mark_ready(first.link);
+                }
             }
             Err(refusal) => {
-                // Refused by name; the message stays locked and can be settled otherwise.
-                for (delivery, token) in known.iter().zip(tokens) {
-                    receiver.tokens.insert(delivery.id, token);
-                }
+                // Refused by name; the message stays locked and can still be settled by its token
+                // on the management node.
                 let path = receiver.path.clone();
                 let failure = self.rejected(&refusal, &path);
                 self.engine.settle(&known, &failure, true);
@@ -324,6 +388,9 @@ impl Connection {
         failures: &[(u32, Refusal)],
     ) {
         let confirmation = settlement::confirmation(state);
+        if let Some(first) = deliveries.first() {
+            self.mark_ready(first.link);
+        }
         if failures.is_empty() {
             self.engine.settle(deliveries, &confirmation, true);
             return;
@@ -348,9 +415,10 @@ impl Connection {
             return;
         }
         receiver.ending = true;
+        self.commands.extend(receiver.last_sent());
         let path = receiver.path.clone();
-        self.commands.extend(receiver.unsent(0));
         self.commands.push_back(Command::Detach { link: receiver.outgoing, departure: Departure::Clean });
+        self.commands.extend(receiver.unsent(0));
         let error = self.refusal_error(refusal, &path, None);
         if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) {
             receiver.end_error = Some(error);
@@ -361,10 +429,12 @@ impl Connection {
     pub(super) fn receiver_detached(&mut self, link: LinkId, answer: bool) {
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         let was_ending = std::mem::replace(&mut receiver.ending, true);
-        self.commands.extend(receiver.unsent(0));
+        self.commands.extend(receiver.last_sent());
         if !was_ending {
             self.commands.push_back(Command::Detach { link: receiver.outgoing, departure: Departure::Clean });
         }
+        // Behind the detach: what is put back must not come here again.
+        self.commands.extend(receiver.unsent(0));
         if !answer {
             self.forget_receiver(link);
         }
@@ -382,6 +452,8 @@ impl Connection {
             _ => None,
         };
         self.engine.detach(link, error);
+        // It may have been cut off in the middle of a delivery.
+        self.drain_events();
         self.forget_receiver(link);
     }
 

@@ -9,15 +9,18 @@ use lockstep_amqp::{
     types::{Attach, DeliveryState, Error, Outcome, SenderSettleMode},
 };
 use lockstep_broker::runtime::EntityInfo;
-use lockstep_model::{EntityAddress, EntityId};
+use lockstep_model::{EntityAddress, EntityId, Refusal, SizeLimit, limits};
 
 use super::{Connection, LinkBinding};
 
-/// Largest request to a `$cbs` or `$management` node, in bytes: room for the largest
-/// message-session state and its envelope.
-pub(super) const REQUEST_SIZE_BYTES_MAX: u64 = lockstep_model::limits::MESSAGE_SIZE_BYTES_MAX + 64 * 1024;
+/// Largest request to `$cbs`, in bytes: it is open to clients that nobody knows yet.
+const CBS_REQUEST_SIZE_BYTES_MAX: u64 = 64 * 1024;
+/// What a request to a `$management` node may hold besides a message-session state, in bytes.
+const REQUEST_ENVELOPE_BYTES_MAX: u64 = 64 * 1024;
 /// Responses kept for a link that grants no credit; the oldest go when there are more.
 const RESPONSES_WAITING_MAX: usize = 20_000;
+/// Bytes of them, unless one alone is larger; likewise.
+const RESPONSES_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The node behind a request-response link.
 #[derive(Clone, Debug)]
@@ -35,6 +38,17 @@ pub(crate) enum NodeKey {
 }
 
 impl Node {
+    /// Largest request that the node takes, in bytes.
+    pub(super) fn request_size_bytes_max(&self) -> u64 {
+        match self {
+            Self::Cbs => CBS_REQUEST_SIZE_BYTES_MAX,
+            Self::Management { entity, .. } => {
+                let payload = entity.description.max_message_size_bytes.max(limits::BATCH_SIZE_BYTES_MAX);
+                payload + REQUEST_ENVELOPE_BYTES_MAX
+            }
+        }
+    }
+
     fn key(&self) -> NodeKey {
         match self {
             Self::Cbs => NodeKey::Cbs,
@@ -75,6 +89,7 @@ pub(crate) struct ResponseNode {
     unsettled: bool,
     /// Responses that wait for credit.
     waiting: VecDeque<Bytes>,
+    waiting_bytes: usize,
     sent: u32,
     path: String,
 }
@@ -94,6 +109,7 @@ impl ResponseNode {
             link_name: attach.name.clone(),
             unsettled: attach.snd_settle_mode == Some(SenderSettleMode::Unsettled),
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             sent: 0,
             path: path.to_owned(),
         }
@@ -101,6 +117,22 @@ impl ResponseNode {
 
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    fn push(&mut self, message: Bytes) {
+        self.waiting_bytes += message.len();
+        self.waiting.push_back(message);
+        while self.waiting.len() > RESPONSES_WAITING_MAX
+            || (self.waiting_bytes > RESPONSES_WAITING_BYTES_MAX && self.waiting.len() > 1)
+        {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let message = self.waiting.pop_front()?;
+        self.waiting_bytes -= message.len();
+        Some(message)
     }
 }
 
@@ -125,7 +157,7 @@ impl Connection {
         let (session, node, path) = (requests.session, requests.node.clone(), requests.path.clone());
         if matches!(state, Some(DeliveryState::Transactional(_))) {
             let feature = lockstep_model::Feature::Transactions;
-            self.refuse_message(delivery, settled, &lockstep_model::Refusal::NotSupported(feature));
+            self.refuse_message(delivery, settled, &Refusal::NotSupported(feature));
             return;
         }
         if self.response_link(&Route { session, key: node.key(), reply_to: None }).is_none() {
@@ -140,6 +172,7 @@ impl Connection {
         if !settled {
             self.engine.settle(&[delivery], &DeliveryState::Outcome(Outcome::Accepted), true);
         }
+        self.command_bytes += payload.len();
         let route = |reply_to| Route { session, key: node.key(), reply_to };
         match &node {
             Node::Cbs => self.cbs_request(payload, &route),
@@ -152,32 +185,27 @@ impl Connection {
     /// The receiver for a response (wire.md 2.1): by the target's address, else by the link's
     /// name, else the newest one of the node; in the request's AMQP session first.
     fn response_link(&self, route: &Route) -> Option<LinkId> {
-        let of_node = |link: &LinkId, in_session: bool| match self.links.get(link) {
-            Some(LinkBinding::Responses(node)) => {
-                node.key == route.key && (!in_session || node.session == route.session)
-            }
-            _ => false,
+        let nodes = |in_session: bool| {
+            // The newest first.
+            self.response_links.iter().rev().filter_map(move |link| match self.links.get(link) {
+                Some(LinkBinding::Responses(node))
+                    if node.key == route.key && (!in_session || node.session == route.session) =>
+                {
+                    Some((*link, node))
+                }
+                _ => None,
+            })
         };
-        for in_session in [true, false] {
-            let mut links: Vec<LinkId> =
-                self.links.keys().filter(|link| of_node(link, in_session)).copied().collect();
-            links.sort_unstable();
-            let named = |by: fn(&ResponseNode) -> Option<&str>| {
-                links.iter().rev().copied().find(|link| match (self.links.get(link), &route.reply_to) {
-                    (Some(LinkBinding::Responses(node)), Some(reply_to)) => {
-                        by(node) == Some(reply_to.as_ref())
-                    }
-                    _ => false,
-                })
-            };
-            let found = named(|node| node.reply_to.as_deref())
-                .or_else(|| named(|node| Some(&*node.link_name)))
-                .or_else(|| links.last().copied());
-            if found.is_some() {
-                return found;
-            }
-        }
-        None
+        let reply_to = route.reply_to.as_deref();
+        let found = |in_session: bool| {
+            let by_address = |(_, node): &(LinkId, &ResponseNode)| node.reply_to.as_deref() == reply_to;
+            let by_name = |(_, node): &(LinkId, &ResponseNode)| Some(node.link_name.as_ref()) == reply_to;
+            reply_to
+                .and_then(|_| nodes(in_session).find(by_address).or_else(|| nodes(in_session).find(by_name)))
+                .or_else(|| nodes(in_session).next())
+                .map(|(link, _)| link)
+        };
+        found(true).or_else(|| found(false))
     }
 
     /// Sends a response, or keeps it until the client grants credit.
@@ -187,10 +215,7 @@ impl Connection {
             return;
         };
         if let Some(LinkBinding::Responses(node)) = self.links.get_mut(&link) {
-            if node.waiting.len() >= RESPONSES_WAITING_MAX {
-                node.waiting.pop_front();
-            }
-            node.waiting.push_back(message);
+            node.push(message);
             self.send_responses(link);
         }
     }
@@ -198,7 +223,7 @@ impl Connection {
     pub(super) fn send_responses(&mut self, link: LinkId) {
         let Some(LinkBinding::Responses(node)) = self.links.get_mut(&link) else { return };
         while self.engine.sendable(link) > 0
-            && let Some(message) = node.waiting.pop_front()
+            && let Some(message) = node.pop()
         {
             node.sent = node.sent.wrapping_add(1);
             let outgoing = OutgoingDelivery {
@@ -209,24 +234,28 @@ impl Connection {
                 rest: Bytes::new(),
             };
             if self.engine.send(link, outgoing).is_err() {
+                node.waiting_bytes += message.len();
                 node.waiting.push_front(message);
                 break;
             }
-        }
-        if !node.waiting.is_empty() {
-            // The outbox was full, or the credit used up: the next turn or flow goes on.
-            self.ready_links.push_back(link);
         }
     }
 
     /// The client's flow, or a free outbox, lets responses go.
     pub(super) fn response_credit(&mut self, link: LinkId, drain: bool) {
         self.send_responses(link);
-        let idle =
-            matches!(self.links.get(&link), Some(LinkBinding::Responses(node)) if node.waiting.is_empty());
-        if drain && idle {
+        if drain {
+            // Nothing more goes out under this credit: either nothing waits, or there is none left.
             self.engine.drained(link);
         }
+    }
+
+    /// A request passed the size that its node takes.
+    pub(super) fn request_too_large(&mut self, link: LinkId) {
+        let Some(LinkBinding::Requests(requests)) = self.links.get(&link) else { return };
+        let max_bytes = requests.node.request_size_bytes_max();
+        let refusal = Refusal::TooLarge { limit: SizeLimit::Message, max_bytes };
+        self.end_sender(link, &refusal);
     }
 
     /// The client settles responses it got unsettled.

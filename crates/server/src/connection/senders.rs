@@ -21,6 +21,16 @@ pub(crate) struct Sender {
     pub(crate) address: EntityAddress,
     /// As the client spelled it.
     pub(crate) path: String,
+    /// Messages whose outcome is still to come.
+    pub(super) open_sends: u32,
+    /// The client has detached; it is answered after the last outcome.
+    pub(super) detaching: bool,
+}
+
+impl Sender {
+    pub(super) fn new(entity: EntityInfo, address: EntityAddress, path: &str) -> Self {
+        Self { entity, address, path: path.to_owned(), open_sends: 0, detaching: false }
+    }
 }
 
 impl Connection {
@@ -39,6 +49,7 @@ impl Connection {
             self.refuse_message(delivery, settled, &Refusal::NotSupported(Feature::Transactions));
             return;
         }
+        self.command_bytes += payload.len();
         let random = &mut self.random;
         let messages = match message_mapping::incoming(payload, message_format, &mut || random.next_uuid()) {
             Ok(messages) => messages,
@@ -47,7 +58,14 @@ impl Connection {
                 return;
             }
         };
-        let pending = if settled { Pending::SettledSend(delivery.link) } else { Pending::Send(delivery) };
+        let pending = if settled {
+            Pending::SettledSend(delivery.link)
+        } else {
+            if let Some(LinkBinding::Sender(sender)) = self.links.get_mut(&delivery.link) {
+                sender.open_sends += 1;
+            }
+            Pending::Send(delivery)
+        };
         let request = Some(self.requests.open(pending));
         let connection = self.broker_id();
         self.commands.push_back(Command::Enqueue(Enqueue { entity, messages, connection, request }));
@@ -56,7 +74,7 @@ impl Connection {
     /// The engine discarded a delivery that passed the limit of its link.
     pub(super) fn message_too_large(&mut self, delivery: DeliveryRef, settled: bool, complete: bool) {
         let Some(LinkBinding::Sender(sender)) = self.links.get(&delivery.link) else {
-            self.engine.detach(delivery.link, None);
+            self.request_too_large(delivery.link);
             return;
         };
         let max_bytes = sender.entity.description.max_message_size_bytes;
@@ -84,6 +102,15 @@ impl Connection {
     /// The messages are stored.
     pub(super) fn message_accepted(&mut self, delivery: DeliveryRef) {
         self.engine.settle(&[delivery], &DeliveryState::Outcome(Outcome::Accepted), true);
+    }
+
+    /// The outcome of an unsettled send was given; the last one lets a detach be answered.
+    pub(super) fn send_answered(&mut self, link: LinkId) {
+        let Some(LinkBinding::Sender(sender)) = self.links.get_mut(&link) else { return };
+        sender.open_sends = sender.open_sends.saturating_sub(1);
+        if sender.detaching && sender.open_sends == 0 {
+            self.forget_link(link, true);
+        }
     }
 
     /// Detaches a sender with an error.

@@ -54,7 +54,11 @@ pub(super) fn connection(number: u64) -> ConnectionId {
 }
 
 pub(super) fn message(session: Option<&str>, text: &str) -> IncomingMessage {
-    IncomingMessage { encoded: Bytes::copy_from_slice(text.as_bytes()), message_session: session.map(id) }
+    IncomingMessage {
+        encoded: Bytes::copy_from_slice(text.as_bytes()),
+        generated_bytes: 0,
+        message_session: session.map(id),
+    }
 }
 
 /// A namespace with its store and clock. Every command is committed at once, unless

@@ -251,7 +251,11 @@ impl World {
         let count = 1 + self.random.below(3);
         let one = |world: &mut Self| {
             let session = if world.random.one_in(20) { None } else { Some(world.session()) };
-            IncomingMessage { encoded: Bytes::from_static(b"body"), message_session: session }
+            IncomingMessage {
+                encoded: Bytes::from_static(b"body"),
+                generated_bytes: 0,
+                message_session: session,
+            }
         };
         let messages = (0..count).map(|_| one(self)).collect();
         let (connection, request) = (self.connection(), Some(self.request()));
