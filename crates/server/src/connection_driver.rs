@@ -2,6 +2,7 @@
 //! No domain rules here.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
     io,
     pin::Pin,
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use lockstep_broker::runtime::{BrokerWaiter, ToConnection};
 use lockstep_model::{Clock, MonoTime};
 use tokio::{
@@ -20,8 +22,10 @@ use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 
 use crate::connection::Connection;
 
-/// Bytes that one read may bring.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes of a thread's read buffer when it is new; the most that one read may bring.
+const READ_BYTES: usize = 128 * 1024;
+/// Room in it under which it is made new.
+const READ_BYTES_MIN: usize = 32 * 1024;
 /// Slices that one vectored write may carry.
 const WRITE_SLICES_MAX: usize = 64;
 /// How long the last bytes of a connection may take to leave.
@@ -103,9 +107,7 @@ where
         Poll::Pending => None,
     };
     if matches!(wrote, Some(Err(_))) || connection.may_read() {
-        let buffer = connection.engine.receive_buffer();
-        buffer.reserve(READ_BYTES);
-        match poll_read_buf(Pin::new(stream), cx, buffer) {
+        match poll_read_some(cx, stream, connection.engine.receive_buffer()) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(Io::Ended)),
             Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Io::Read)),
             Poll::Pending => {}
@@ -115,6 +117,33 @@ where
         Some(result) => Poll::Ready(result.map(|()| Io::Wrote)),
         None => Poll::Pending,
     }
+}
+
+thread_local! {
+    /// What reads go into: one for each thread, so that an idle connection holds no buffer and a
+    /// busy one allocates once for many reads. Connections get slices of it.
+    static READ_BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// Reads once and appends to `received`; says how many bytes came.
+fn poll_read_some<S>(cx: &mut Context<'_>, stream: &mut S, received: &mut BytesMut) -> Poll<io::Result<usize>>
+where
+    S: AsyncRead + Unpin,
+{
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        if buffer.capacity() < READ_BYTES_MIN {
+            // Takes the same memory again where no connection holds a slice of it any more.
+            buffer.reserve(READ_BYTES);
+        }
+        let count = ready!(poll_read_buf(Pin::new(stream), cx, buffer))?;
+        let read = buffer.split();
+        if received.is_empty() {
+            *received = read;
+        } else {
+            received.extend_from_slice(&read);
+        }
+        Poll::Ready(Ok(count))
+    })
 }
 
 /// Pending also when there is nothing to write.

@@ -13,7 +13,7 @@ pub const BATCH_MESSAGE_FORMAT: u32 = 0x8001_3700;
 /// themselves are not scanned.
 ///
 /// # Errors
-/// What [`scan`](super::scan) says of the envelope; [`MessageError::NotABatch`] for a body that is
+/// What [`fn@super::scan`] says of the envelope; [`MessageError::NotABatch`] for a body that is
 /// not data sections, [`MessageError::Empty`] for no body or an empty data section.
 pub fn split_batch(message: &Bytes) -> Result<Vec<Bytes>> {
     let sections = scan::scan(message)?;

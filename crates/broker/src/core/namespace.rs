@@ -49,6 +49,8 @@ pub struct Namespace {
     pub(super) connections: FxHashMap<ConnectionId, BTreeSet<OutgoingLinkId>>,
     pub(super) locks: LockTable,
     pub(super) deadlines: Deadlines,
+    /// See [`Namespace::hold_deadlines_after`].
+    deadlines_through: MonoTime,
     /// Writes that are not durable yet, oldest first.
     uncommitted: VecDeque<(CommitNumber, Uncommitted)>,
     /// Queues whose counter row is out of date.
@@ -198,6 +200,7 @@ impl Namespace {
             connections: FxHashMap::default(),
             locks: LockTable::default(),
             deadlines: Deadlines::default(),
+            deadlines_through: MonoTime::from_micros(u64::MAX),
             uncommitted: VecDeque::new(),
             stale_counters: Vec::new(),
             changed: Vec::new(),
@@ -413,6 +416,13 @@ impl Namespace {
         }
     }
 
+    /// Until told otherwise, deadlines later than `through` wait although they have passed:
+    /// commands that arrived before them are still to be applied, and a renewal that arrived in
+    /// time must not find its lock gone (docs/architecture.md, invariant 9).
+    pub fn hold_deadlines_after(&mut self, through: MonoTime) {
+        self.deadlines_through = through;
+    }
+
     /// When the next [`Command::Tick`] is due; in the past if work was left over.
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoTime> {
@@ -425,7 +435,7 @@ impl Namespace {
     fn pass_deadlines(&mut self, step: &mut Step<'_>) {
         self.resume_unfinished(step);
         while let Some((at, what)) = self.deadlines.first() {
-            if at > step.now.mono || !step.may_go_on() {
+            if at > step.now.mono.min(self.deadlines_through) || !step.may_go_on() {
                 break;
             }
             self.deadlines.remove(at, what);

@@ -3,7 +3,7 @@
 //! when nothing else is queued, which saves a thread's wake-up on a quiet broker.
 
 use std::sync::{
-    Condvar, Mutex, PoisonError,
+    Arc, Condvar, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -11,7 +11,11 @@ use lockstep_model::CommitNumber;
 use lockstep_store::{Batch, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
-use super::{Shared, mailbox::Mail};
+use super::{
+    Shared,
+    inbox::{Inbox, ToConnection},
+    mailbox::Mail,
+};
 use crate::core::Routed;
 
 /// Bytes that the write stage puts into one store write, unless one group alone is larger.
@@ -26,6 +30,8 @@ pub(crate) struct Group {
     pub(crate) commit: CommitNumber,
     pub(crate) batch: Batch,
     pub(crate) fenced: Vec<Routed>,
+    /// A reader's answer that waits likewise.
+    pub(crate) answer: Option<(Arc<Inbox>, ToConnection)>,
     /// Told when the group is durable.
     pub(crate) done: Option<oneshot::Sender<()>>,
 }
@@ -36,6 +42,7 @@ struct Written {
     commit: CommitNumber,
     bytes: u64,
     fenced: Vec<Routed>,
+    answer: Option<(Arc<Inbox>, ToConnection)>,
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -57,12 +64,7 @@ pub(crate) struct CommitPipeline {
     queues: Mutex<Queues>,
     write_wanted: Condvar,
     sync_wanted: Condvar,
-    durable_moved: Condvar,
     uncommitted_bytes: AtomicU64,
-    /// The highest commit whose batch the store has been given, or is being given.
-    written: AtomicU64,
-    /// The highest commit that is durable **and** whose fenced effects have been released.
-    released: AtomicU64,
     submitted_groups: AtomicU64,
     released_groups: AtomicU64,
     failed: AtomicBool,
@@ -70,15 +72,12 @@ pub(crate) struct CommitPipeline {
 }
 
 impl CommitPipeline {
-    pub(crate) fn new(durable: CommitNumber, failure: watch::Sender<Option<String>>) -> Self {
+    pub(crate) fn new(failure: watch::Sender<Option<String>>) -> Self {
         Self {
             queues: Mutex::default(),
             write_wanted: Condvar::new(),
             sync_wanted: Condvar::new(),
-            durable_moved: Condvar::new(),
             uncommitted_bytes: AtomicU64::new(0),
-            written: AtomicU64::new(durable.0),
-            released: AtomicU64::new(durable.0),
             submitted_groups: AtomicU64::new(0),
             released_groups: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -109,30 +108,8 @@ impl CommitPipeline {
         self.released_groups.load(Ordering::Acquire) == self.submitted_groups.load(Ordering::Relaxed)
     }
 
-    /// The highest commit that is durable and whose effects have been released.
-    pub(crate) fn released(&self) -> CommitNumber {
-        CommitNumber(self.released.load(Ordering::Acquire))
-    }
-
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
-    }
-
-    /// The highest commit that a read of the store can have seen.
-    pub(crate) fn written(&self) -> CommitNumber {
-        CommitNumber(self.written.load(Ordering::Acquire))
-    }
-
-    /// Blocks until `commit` is durable; false if that can no longer be.
-    pub(crate) fn wait_durable(&self, commit: CommitNumber) -> bool {
-        let mut queues = self.lock();
-        while self.released() < commit {
-            if self.has_failed() {
-                return false;
-            }
-            queues = self.durable_moved.wait(queues).unwrap_or_else(PoisonError::into_inner);
-        }
-        true
     }
 
     /// Lets both stages end once their queues are empty.
@@ -152,16 +129,8 @@ impl CommitPipeline {
         tracing::error!(%error, "a durable write failed; nothing is acknowledged any more");
         self.failure.send_replace(Some(error.to_string()));
         let _queues = self.lock();
-        self.durable_moved.notify_all();
         self.write_wanted.notify_all();
         self.sync_wanted.notify_all();
-    }
-
-    /// Gives a batch to the store. Readers may see its rows before the call returns, so it counts
-    /// as written from the start.
-    fn write(&self, store: &dyn Store, commit: CommitNumber, batch: &Batch) -> Result<(), StoreError> {
-        self.written.store(commit.0, Ordering::Release);
-        store.write(commit, batch)
     }
 
     /// Makes `written` durable and releases what waited for it. The caller has set `syncing`.
@@ -183,15 +152,15 @@ impl CommitPipeline {
         let groups = written.len() as u64;
         for mut group in written {
             shared.inboxes.route(&mut group.fenced);
+            if let Some((inbox, item)) = group.answer.take() {
+                inbox.push([item]);
+            }
             if let Some(done) = group.done.take() {
                 // The one who asked may have gone.
                 let _gone = done.send(());
             }
         }
         let mut queues = self.lock();
-        if commit > CommitNumber(0) {
-            self.released.store(commit.0, Ordering::Release);
-        }
         self.released_groups.fetch_add(groups, Ordering::Release);
         queues.syncing = false;
         if queues.syncer_waits && (!queues.to_sync.is_empty() || queues.stopping) {
@@ -199,7 +168,6 @@ impl CommitPipeline {
             self.sync_wanted.notify_one();
         }
         drop(queues);
-        self.durable_moved.notify_all();
     }
 }
 
@@ -223,7 +191,7 @@ pub(crate) fn write_stage(shared: &Shared, store: &dyn Store) {
             }
             std::mem::swap(&mut groups, &mut queues.to_write);
         }
-        let written = match write_groups(pipeline, store, &mut groups) {
+        let written = match write_groups(store, &mut groups) {
             Ok(written) => written,
             Err(error) => {
                 pipeline.fail(&error);
@@ -246,28 +214,26 @@ pub(crate) fn write_stage(shared: &Shared, store: &dyn Store) {
 }
 
 /// Writes groups in order, several to a store write.
-fn write_groups(
-    pipeline: &CommitPipeline,
-    store: &dyn Store,
-    groups: &mut Vec<Group>,
-) -> Result<Vec<Written>, StoreError> {
+fn write_groups(store: &dyn Store, groups: &mut Vec<Group>) -> Result<Vec<Written>, StoreError> {
     let mut written = Vec::with_capacity(groups.len());
     let mut merged = Batch::new();
     let mut merged_commit = CommitNumber(0);
-    for group in groups.drain(..) {
+    for mut group in groups.drain(..) {
         let full = merged.size_bytes() + group.batch.size_bytes() > WRITE_BYTES_MAX
             || merged.len() + group.batch.len() > WRITE_OPERATIONS_MAX;
         if full && merged_commit > CommitNumber(0) {
-            pipeline.write(store, merged_commit, &merged)?;
+            store.write(merged_commit, &merged)?;
             merged = Batch::new();
+            merged_commit = CommitNumber(0);
         }
         merged_commit = merged_commit.max(group.commit);
         let bytes = group.batch.size_bytes() as u64;
-        merged.append(group.batch);
-        written.push(Written { commit: group.commit, bytes, fenced: group.fenced, done: group.done });
+        merged.append(std::mem::take(&mut group.batch));
+        let Group { commit, fenced, answer, done, .. } = group;
+        written.push(Written { commit, bytes, fenced, answer, done });
     }
-    if merged_commit > pipeline.written() {
-        pipeline.write(store, merged_commit, &merged)?;
+    if merged_commit > CommitNumber(0) {
+        store.write(merged_commit, &merged)?;
     }
     Ok(written)
 }

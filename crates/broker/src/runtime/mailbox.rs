@@ -9,7 +9,10 @@ use std::{
 use lockstep_model::{CommitNumber, ConnectionId, Now};
 use tokio::sync::oneshot;
 
-use super::client::Gate;
+use super::{
+    client::Gate,
+    inbox::{Inbox, ToConnection},
+};
 use crate::core::Command;
 
 /// What the owner thread can be sent.
@@ -21,6 +24,8 @@ pub(crate) enum Mail {
     Committed(CommitNumber),
     /// Write something and tell when it is durable.
     Probe(oneshot::Sender<()>),
+    /// A reader's answer, to be passed on when every commit that it can have seen is durable.
+    Answer(Arc<Inbox>, ToConnection),
     /// Finish what was sent before and end.
     Stop,
 }

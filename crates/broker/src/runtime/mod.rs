@@ -136,7 +136,7 @@ impl Broker {
             clock,
             mailbox: Mailbox::default(),
             inboxes: Inboxes::default(),
-            pipeline: CommitPipeline::new(durable, failure_sender),
+            pipeline: CommitPipeline::new(failure_sender),
             reader: Reader::default(),
             directories,
             refuse_growth: AtomicBool::new(false),

@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use lockstep_model::{CommitNumber, ConnectionId, Now, Refusal, RequestId};
+use lockstep_model::{CommitNumber, ConnectionId, MonoTime, Now, Refusal, RequestId};
 
 use super::{
     Shared, UNCOMMITTED_BYTES_MAX,
@@ -69,9 +69,11 @@ impl NamespaceThread {
         while !self.shared.pipeline.has_failed() {
             let timeout = self.next_timeout();
             self.shared.mailbox.take(&mut mails, timeout);
+            self.hold_deadlines_after(earliest_arrival(&mails));
             for mail in mails.drain(..) {
                 self.handle(mail);
             }
+            self.hold_deadlines_after(None);
             self.tick();
             self.flush();
             self.bodies.trim(self.durable);
@@ -81,6 +83,13 @@ impl NamespaceThread {
         }
         self.shared.pipeline.stop();
         self.shared.reader.stop();
+    }
+
+    fn hold_deadlines_after(&mut self, through: Option<MonoTime>) {
+        let through = through.unwrap_or(MonoTime::from_micros(u64::MAX));
+        for namespace in &mut self.namespaces {
+            namespace.hold_deadlines_after(through);
+        }
     }
 
     fn next_timeout(&self) -> Option<Duration> {
@@ -111,6 +120,14 @@ impl NamespaceThread {
                 let commit = self.commit;
                 self.commit = commit.next();
                 self.shared.pipeline.submit(Group::probe(commit, done));
+            }
+            Mail::Answer(inbox, item) => {
+                self.flush();
+                if self.shared.pipeline.is_idle() {
+                    inbox.push([item]);
+                } else {
+                    self.shared.pipeline.submit(Group { answer: Some((inbox, item)), ..Group::default() });
+                }
             }
             Mail::Stop => self.stopping = true,
         }
@@ -228,7 +245,7 @@ impl NamespaceThread {
         if !batch.is_empty() {
             let commit = self.commit;
             self.commit = commit.next();
-            self.shared.pipeline.submit(Group { commit, batch, fenced, done: None });
+            self.shared.pipeline.submit(Group { commit, batch, fenced, ..Group::default() });
         } else if !fenced.is_empty() {
             if self.shared.pipeline.is_idle() {
                 self.shared.inboxes.route(&mut fenced);
@@ -237,6 +254,15 @@ impl NamespaceThread {
             }
         }
     }
+}
+
+/// When the first of the bursts reached this machine.
+fn earliest_arrival(mails: &[Mail]) -> Option<MonoTime> {
+    let arrival = |mail: &Mail| match mail {
+        Mail::Burst(burst) => Some(burst.arrived.mono),
+        _ => None,
+    };
+    mails.iter().filter_map(arrival).min()
 }
 
 /// Whether the command makes the store grow.

@@ -12,6 +12,7 @@ use lockstep_store::Store;
 use super::{
     Shared,
     inbox::{Inbox, ToConnection, Unreadable},
+    mailbox::Mail,
 };
 
 /// Bodies that one turn of a reader thread fetches together.
@@ -96,9 +97,8 @@ pub(crate) fn read_stage(shared: &Shared, store: &dyn Store) {
                         Unreadable
                     });
                 // What was read may be newer than the reply's fence and not durable yet.
-                if shared.pipeline.wait_durable(shared.pipeline.written()) {
-                    inbox.push([ToConnection::MessageSessionState(*request, state)]);
-                }
+                let item = ToConnection::MessageSessionState(*request, state);
+                shared.mailbox.post(Mail::Answer(Arc::clone(inbox), item));
             }
         }
     }

@@ -34,13 +34,98 @@ struct Fixture {
 /// How long a test waits for a thread before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A memory store whose syncs wait while the gate is shut.
+struct GatedStore {
+    inner: Arc<MemoryStore>,
+    gate: std::sync::Mutex<Shut>,
+    moved: std::sync::Condvar,
+}
+
+#[derive(Default)]
+struct Shut {
+    shut: bool,
+    /// Syncs that wait.
+    waiting: u32,
+}
+
+impl GatedStore {
+    fn new(inner: &Arc<MemoryStore>) -> Arc<Self> {
+        Arc::new(Self { inner: Arc::clone(inner), gate: Default::default(), moved: Default::default() })
+    }
+
+    fn shut(&self, shut: bool) {
+        self.gate.lock().expect("gate").shut = shut;
+        self.moved.notify_all();
+    }
+
+    /// Returns when a sync waits at the gate.
+    fn wait_for_a_sync(&self) {
+        let gate = self.gate.lock().expect("gate");
+        let waited = self.moved.wait_timeout_while(gate, PATIENCE, |gate| gate.waiting == 0).expect("gate");
+        assert!(!waited.1.timed_out(), "a sync comes to the gate");
+    }
+}
+
+impl Store for GatedStore {
+    fn write(&self, commit: CommitNumber, batch: &lockstep_store::Batch) -> Result<(), StoreError> {
+        self.inner.write(commit, batch)
+    }
+
+    fn sync(&self, acknowledged: CommitNumber) -> Result<(), StoreError> {
+        let mut gate = self.gate.lock().expect("gate");
+        gate.waiting += 1;
+        self.moved.notify_all();
+        let mut gate = self.moved.wait_while(gate, |gate| gate.shut).expect("gate");
+        gate.waiting -= 1;
+        drop(gate);
+        self.inner.sync(acknowledged)
+    }
+
+    fn recovered_commit(&self) -> CommitNumber {
+        self.inner.recovered_commit()
+    }
+
+    fn load(&self, visitor: &mut dyn lockstep_store::LoadVisitor) -> Result<(), StoreError> {
+        self.inner.load(visitor)
+    }
+
+    fn read_bodies(
+        &self,
+        namespace: lockstep_model::NamespaceId,
+        bodies: &[lockstep_model::BodyId],
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.inner.read_bodies(namespace, bodies)
+    }
+
+    fn read_message_session(
+        &self,
+        entity: EntityId,
+        session: &lockstep_model::MessageSessionId,
+    ) -> Result<Option<lockstep_store::MessageSessionRecord>, StoreError> {
+        self.inner.read_message_session(entity, session)
+    }
+
+    fn remove_orphan_bodies(
+        &self,
+        is_live: &dyn Fn(lockstep_model::NamespaceId, lockstep_model::BodyId) -> bool,
+    ) -> Result<u64, StoreError> {
+        self.inner.remove_orphan_bodies(is_live)
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.inner.free_bytes()
+    }
+}
+
 impl Fixture {
     fn new(store: &Arc<MemoryStore>) -> Self {
-        let definition = NamespaceDefinition {
-            name: "sbtest".into(),
-            queues: vec![QueueDescription::new(EntityName::new("q").expect("name"))],
-        };
-        let store: Arc<dyn Store> = Arc::clone(store) as _;
+        Self::over(Arc::clone(store) as _)
+    }
+
+    fn over(store: Arc<dyn Store>) -> Self {
+        let mut queue = QueueDescription::new(EntityName::new("q").expect("name"));
+        queue.max_message_size_bytes = lockstep_model::limits::MESSAGE_SIZE_BYTES_MAX;
+        let definition = NamespaceDefinition { name: "sbtest".into(), queues: vec![queue] };
         let broker =
             Broker::start(store, Arc::new(Still), &BrokerConfig::default(), &[definition]).expect("starts");
         let client = broker.namespace("SBTEST").expect("namespace");
@@ -71,6 +156,22 @@ impl Fixture {
             tokio::time::timeout(PATIENCE, waiter.receive(&mut items)).await.expect("an effect in time");
             self.received.extend(items);
         }
+    }
+
+    fn enqueue(&mut self, encoded: Bytes) -> Command {
+        Command::Enqueue(Enqueue {
+            entity: self.queue,
+            messages: vec![IncomingMessage { encoded, generated_bytes: 0, message_session: None }],
+            connection: self.connection.id(),
+            request: Some(self.request()),
+        })
+    }
+
+    fn inbox_is_empty(&mut self) -> bool {
+        let mut items = Vec::new();
+        self.connection.try_receive(&mut items);
+        self.received.extend(items);
+        self.received.is_empty()
     }
 
     async fn send(&mut self, bodies: &[&'static str]) -> Reply {
@@ -193,4 +294,91 @@ async fn shutting_down_makes_what_was_submitted_durable() {
     tokio::task::spawn_blocking(move || fixture.broker.shut_down()).await.expect("threads end");
     let mut after = Fixture::new(&Arc::new(store.crash()));
     assert_eq!(after.receive(10).await.1.len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_fenced_leaves_before_its_sync() {
+    let store = GatedStore::new(&Arc::new(MemoryStore::new()));
+    let mut fixture = Fixture::over(Arc::clone(&store) as _);
+    store.shut(true);
+    let enqueue = fixture.enqueue(Bytes::from_static(b"a"));
+    let peek_request = fixture.request();
+    let peek = Command::Peek {
+        entity: fixture.queue,
+        from: SequenceNumber(0),
+        count: 10,
+        session: None,
+        connection: fixture.connection.id(),
+        request: peek_request,
+    };
+    fixture.submit([enqueue, peek]).await;
+    store.wait_for_a_sync();
+    assert!(fixture.inbox_is_empty(), "neither the outcome nor what peek saw of it");
+    store.shut(false);
+    assert!(matches!(
+        fixture.next().await,
+        ToConnection::Effect(Effect::Reply { reply: Reply::Enqueued(SequenceNumber(1)), .. })
+    ));
+    let ToConnection::Effect(Effect::Reply { reply: Reply::Peeked(seen), .. }) = fixture.next().await else {
+        panic!("the peek's answer comes behind the send's");
+    };
+    assert_eq!(seen.len(), 1);
+}
+
+#[tokio::test]
+async fn sends_over_the_bound_wait_and_keep_their_order_even_when_the_connection_ends() {
+    let memory = Arc::new(MemoryStore::new());
+    let store = GatedStore::new(&memory);
+    let mut fixture = Fixture::over(Arc::clone(&store) as _);
+    store.shut(true);
+    let big = fixture.enqueue(Bytes::from(vec![0; UNCOMMITTED_BYTES_MAX as usize + 1]));
+    let small = fixture.enqueue(Bytes::from_static(b"small"));
+    fixture.submit([big, small]).await;
+    store.wait_for_a_sync();
+    fixture.connection.close(Departure::Clean, vec![]);
+    store.shut(false);
+    tokio::task::spawn_blocking(move || fixture.broker.shut_down()).await.expect("threads end");
+    let mut after = Fixture::new(&Arc::new(memory.crash()));
+    let (_, deliveries) = after.receive(10).await;
+    let sizes: Vec<_> = deliveries.iter().map(|delivery| u64::from(delivery.body.size_bytes)).collect();
+    assert_eq!(sizes, [UNCOMMITTED_BYTES_MAX + 1, 5]);
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_nothing_is_released_and_the_failure_is_told() {
+    // The first one is that of the start.
+    let faults = lockstep_store::Faults { sync: Some(2), ..Default::default() };
+    let store = lockstep_store::FaultStore::new(MemoryStore::new(), faults);
+    let mut fixture = Fixture::over(Arc::new(store));
+    let enqueue = fixture.enqueue(Bytes::from_static(b"a"));
+    fixture.submit([enqueue]).await;
+    let mut failure = fixture.broker.failure();
+    let told = tokio::time::timeout(PATIENCE, failure.wait_for(Option::is_some)).await;
+    assert!(told.expect("in time").is_ok());
+    assert!(fixture.inbox_is_empty());
+    fixture.broker.shut_down();
+}
+
+#[tokio::test]
+async fn deliveries_left_in_the_inbox_of_a_broken_connection_come_back_uncounted() {
+    let store = Arc::new(MemoryStore::new());
+    let mut fixture = Fixture::new(&store);
+    fixture.send(&["a"]).await;
+    let client = fixture.broker.namespace("sbtest").expect("namespace");
+    let gone = client.connect();
+    let link = gone.new_link();
+    let attach = Attach {
+        link,
+        connection: gone.id(),
+        entity: fixture.queue,
+        mode: ReceiveMode::PeekLock,
+        intent: ReceiveIntent::Plain,
+        identity: LinkIdentity::default(),
+    };
+    let credit = Command::Credit { link, limit: 10, drain: false };
+    gone.submit(VecDeque::from([Command::Attach(attach), credit]), Still.now());
+    // Never taken out of its inbox.
+    drop(gone);
+    let (_, deliveries) = fixture.receive(10).await;
+    assert_eq!(deliveries.iter().map(|delivery| delivery.delivery_count).collect::<Vec<_>>(), [0]);
 }

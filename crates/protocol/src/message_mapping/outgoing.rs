@@ -52,7 +52,7 @@ pub struct Outgoing {
 /// the overlay. Nothing else is added (semantics G-13 to G-19, G-27).
 ///
 /// # Errors
-/// `Unreadable` if the stored bytes are no message; [`incoming`](super::incoming) lets no such
+/// `Unreadable` if the stored bytes are no message; [`incoming`](fn@super::incoming) lets no such
 /// message pass.
 pub fn outgoing(encoded: &Bytes, facts: &DeliveryFacts<'_>) -> Result<Outgoing, Refusal> {
     let (prefix, rest_from, sections) = prefix(encoded, facts, false).map_err(|_| Refusal::Unreadable)?;
