@@ -38,3 +38,6 @@ pub const PEEK_SIZE_BYTES_MAX: u64 = 1024 * 1024;
 pub const MESSAGE_SESSIONS_LISTED_MAX: u32 = 1_000;
 /// Lock tokens that one management request may carry.
 pub const LOCK_TOKENS_PER_REQUEST_MAX: usize = 10_000;
+/// Bytes of names and values of the application properties that settlements may have laid over
+/// one message, all together (semantics B-7).
+pub const OVERLAY_SIZE_BYTES_MAX: usize = 64 * 1024;

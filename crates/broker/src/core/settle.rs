@@ -1,6 +1,9 @@
 //! Settling locked messages, on the link or by `update-disposition`.
 
-use lockstep_model::{ConnectionId, EntityId, LockToken, Now, ReceiveMode, Refusal, Settlement};
+use lockstep_model::{
+    ConnectionId, EntityId, LockToken, Now, PropertyOverlay, ReceiveMode, Refusal, Settlement, SubQueue,
+    limits::OVERLAY_SIZE_BYTES_MAX,
+};
 use rustc_hash::FxHashSet;
 
 use super::{
@@ -27,7 +30,7 @@ impl Namespace {
         let mut failures = Vec::new();
         for (position, &token) in tokens.iter().enumerate() {
             let judged =
-                self.judge(step.now, via, token, connection).and_then(|found| allow(settlement, found));
+                self.judge(step.now, via, token, connection).and_then(|found| self.allow(settlement, found));
             match judged {
                 Ok((slot, lock)) => self.carry_out(step, slot, &lock, settlement),
                 Err(refusal) => failures.push((u32::try_from(position).unwrap_or(u32::MAX), refusal)),
@@ -49,7 +52,7 @@ impl Namespace {
         let mut seen = FxHashSet::default();
         for &token in tokens {
             let found = self.judge_by_management(now, entity, token, connection)?;
-            allow(settlement, found)?;
+            self.allow(settlement, found)?;
             if !seen.insert(token) {
                 // The first of the two will have used it up.
                 return Err(Refusal::MessageLockLost);
@@ -83,6 +86,28 @@ impl Namespace {
             }
             Settlement::Release => self.give_back(queue_id, number),
         }
+    }
+
+    /// A message in a dead-letter queue cannot be dead-lettered again; it stays locked (semantics
+    /// B-38, G-43). Neither can more properties be laid over a message than its rows may hold.
+    fn allow(&self, settlement: &Settlement, found: (LockSlot, Lock)) -> Result<(LockSlot, Lock), Refusal> {
+        let lock = &found.1;
+        let properties = match settlement {
+            Settlement::DeadLetter(_) if lock.queue.sub_queue() != SubQueue::Main => {
+                return Err(Refusal::AlreadyDeadLettered);
+            }
+            Settlement::Abandon(properties) | Settlement::DeadLetter(properties) => properties,
+            Settlement::Complete | Settlement::Release => return Ok(found),
+        };
+        let entry = self.queues.get(&lock.queue).and_then(|queue| queue.messages.get(lock.sequence_number));
+        let laid_before =
+            entry.and_then(|entry| entry.overlay.as_deref()).map_or(0, PropertyOverlay::size_bytes);
+        if !properties.is_empty() && laid_before + properties.size_bytes() > OVERLAY_SIZE_BYTES_MAX {
+            return Err(Refusal::InvalidArgument(
+                "the properties that settlements lay over a message may not exceed 64 KiB together",
+            ));
+        }
+        Ok(found)
     }
 
     /// Whether a token stands for a live lock that may be settled this way (semantics B-24 to
@@ -157,14 +182,4 @@ impl Namespace {
             }
         }
     }
-}
-
-/// A message in a dead-letter queue cannot be dead-lettered again; it stays locked (semantics
-/// B-38, G-43).
-fn allow(settlement: &Settlement, found: (LockSlot, Lock)) -> Result<(LockSlot, Lock), Refusal> {
-    let in_sub_queue = found.1.queue.sub_queue() != lockstep_model::SubQueue::Main;
-    if in_sub_queue && matches!(settlement, Settlement::DeadLetter(_)) {
-        return Err(Refusal::AlreadyDeadLettered);
-    }
-    Ok(found)
 }

@@ -76,8 +76,12 @@ impl Connection {
     pub(super) fn entity(&self, address: &EntityAddress) -> Result<EntityInfo, Refusal> {
         let found = self.broker().and_then(|broker| broker.client().lookup(&address.entity));
         found.ok_or_else(|| {
-            if address.subscription().is_some() {
-                // Topics are not in this version: the name alone tells what was meant.
+            let subscription = address.subscription();
+            let topic = subscription.map_or(address.entity.as_str(), |(topic, _)| topic);
+            let topics = self.namespace_context().map(|namespace| &namespace.config.topics_left_out);
+            let is_left_out = |name: &String| name.eq_ignore_ascii_case(topic);
+            if subscription.is_some() || topics.is_some_and(|topics| topics.iter().any(is_left_out)) {
+                // The name alone tells that a later feature was meant.
                 Refusal::NotSupported(Feature::Topics)
             } else {
                 Refusal::EntityNotFound

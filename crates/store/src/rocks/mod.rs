@@ -131,15 +131,23 @@ impl RocksStore {
     /// As [`Store::sync`]: a failure latches.
     pub fn sync_watermark(&self) -> Result<(), StoreError> {
         self.check_latch()?;
-        self.with_watermark(Watermark::sync)
+        match self.with_watermark(Watermark::begin_sync)? {
+            // Outside the lock: commits note their numbers meanwhile.
+            Some(file) => self.watermark_result(file.sync_data()),
+            None => Ok(()),
+        }
     }
 
-    fn with_watermark(
+    fn with_watermark<T>(
         &self,
-        f: impl FnOnce(&mut Watermark) -> std::io::Result<()>,
-    ) -> Result<(), StoreError> {
-        let mut watermark = self.watermark.lock().unwrap_or_else(PoisonError::into_inner);
-        f(&mut watermark).map_err(|error| {
+        f: impl FnOnce(&mut Watermark) -> std::io::Result<T>,
+    ) -> Result<T, StoreError> {
+        let result = f(&mut self.watermark.lock().unwrap_or_else(PoisonError::into_inner));
+        self.watermark_result(result)
+    }
+
+    fn watermark_result<T>(&self, result: std::io::Result<T>) -> Result<T, StoreError> {
+        result.map_err(|error| {
             self.latched.store(true, Ordering::Release);
             io_error("cannot write the watermark", &self.directory.watermark(), &error)
         })

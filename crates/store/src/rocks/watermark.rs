@@ -116,6 +116,17 @@ impl Watermark {
         if self.unsynced >= SYNC_EVERY { self.sync() } else { Ok(()) }
     }
 
+    /// For a sync beside the commit path, which must not wait for it: the file to be synced, if
+    /// there is something to sync. Counts as synced.
+    pub(crate) fn begin_sync(&mut self) -> io::Result<Option<File>> {
+        if self.unsynced == 0 {
+            return Ok(None);
+        }
+        let file = self.file.try_clone()?;
+        self.unsynced = 0;
+        Ok(Some(file))
+    }
+
     /// Makes the file durable, if it is not.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if self.unsynced > 0 {

@@ -201,3 +201,20 @@ fn messages_abandoned_in_one_disposition_come_again_in_order() {
     let seen = broker.settle_all(1, &tokens, Settlement::Abandon(PropertyOverlay::new()));
     assert_eq!(delivered(&seen), [(1, 1, 1), (1, 2, 1), (1, 3, 1)]);
 }
+
+/// Rule 18: what a peer can make grow is bounded.
+#[test]
+fn properties_laid_over_a_message_are_bounded_all_together() {
+    let (mut broker, queue) = Broker::with_queue();
+    broker.send(queue, None);
+    let overlay = |name: &str| {
+        let mut overlay = PropertyOverlay::new();
+        overlay.set(name, PropertyValue::Text("x".repeat(40 * 1024).into()));
+        Settlement::Abandon(overlay)
+    };
+    let first = tokens(&broker.receiver(queue, 1, 1))[0];
+    assert_eq!(broker.settle(1, first, overlay("a")), None);
+    let second = tokens(&broker.credit(1, 2))[0];
+    assert!(matches!(broker.settle(1, second, overlay("b")), Some(Refusal::InvalidArgument(_))));
+    assert_eq!(broker.complete(1, second), None, "it stays locked and can be settled otherwise");
+}
