@@ -9,6 +9,8 @@ mod receivers;
 mod request_links;
 mod requests;
 mod senders;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::{collections::VecDeque, sync::Arc};

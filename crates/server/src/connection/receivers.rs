@@ -316,6 +316,11 @@ impl Connection {
         if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) {
             receiver.drains_asked = receiver.drains_asked.saturating_sub(1);
             receiver.drained = receiver.drains_asked == 0;
+            if receiver.drained && !receiver.drain {
+                // The client has changed its mind meanwhile. The core took its limit as used up, so
+                // it has to be told anew.
+                receiver.limit = receiver.taken + receiver.queue.len() as u64;
+            }
             self.mark_ready(link);
         }
     }

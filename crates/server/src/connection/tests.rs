@@ -1,0 +1,251 @@
+//! A connection over a real broker with a memory store and a clock turned by hand: the engine in
+//! its client role on the other side, bytes carried between the two by the test.
+
+use std::{sync::Arc, time::Duration};
+
+use lockstep_amqp::{
+    self as amqp, AmqpSessionId, ClientSasl, CloseReason, Event, LinkId,
+    types::{Attach, Error, Fields, Role, Source, Symbol, Target, TargetTerminus, Value},
+};
+use lockstep_broker::runtime::{Broker, BrokerConfig, NamespaceDefinition};
+use lockstep_model::{Clock, EntityName, QueueDescription, Right};
+use lockstep_store::MemoryStore;
+use lockstep_testkit::ManualClock;
+
+use super::*;
+use crate::config::{NamespaceConfig, PolicyConfig, Secret};
+
+/// Turns of the loop that carries bytes, after which a test gives up waiting for the broker's
+/// threads.
+const TURNS_MAX: u32 = 5_000_000;
+const IDLE_TIME_OUT: Duration = Duration::from_secs(30);
+
+struct World {
+    clock: ManualClock,
+    context: Arc<ServerContext>,
+    _broker: Broker,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = ManualClock::default();
+        let mut queue = QueueDescription::new(EntityName::new("orders").expect("name"));
+        queue.requires_session = true;
+        let definition = NamespaceDefinition { name: "sbtest".into(), queues: vec![queue] };
+        let store = Arc::new(MemoryStore::new());
+        let broker = Broker::start(store, Arc::new(clock.clone()), &BrokerConfig::default(), &[definition])
+            .expect("starts");
+        let policy = PolicyConfig {
+            name: "root".into(),
+            primary_key: Secret::new("key"),
+            secondary_key: None,
+            rights: vec![Right::Send, Right::Listen],
+            scope: None,
+        };
+        let config = NamespaceConfig {
+            name: "sbtest".into(),
+            host_names: vec![],
+            policies: vec![policy],
+            queues: vec![],
+            topics_left_out: vec!["events".into()],
+        };
+        let client = broker.namespace("sbtest").expect("namespace");
+        let engine_config = amqp::Config {
+            idle_time_out_ms: Some(IDLE_TIME_OUT.as_millis() as u32),
+            sasl: amqp::SaslPolicy {
+                mechanisms: ["PLAIN", "ANONYMOUS"].map(Symbol::new).to_vec(),
+                required: false,
+            },
+            ..amqp::Config::default()
+        };
+        let context = Arc::new(ServerContext {
+            namespaces: vec![NamespaceContext { config, client }],
+            clock: Arc::new(clock.clone()),
+            engine_config: Arc::new(engine_config),
+        });
+        Self { clock, context, _broker: broker }
+    }
+
+    fn now(&self) -> amqp::Time {
+        amqp::Time(self.clock.now().mono.micros())
+    }
+
+    /// A connection whose open was answered.
+    fn connect(&self, mechanism: &str, response: &'static [u8]) -> Peer<'_> {
+        let sasl = ClientSasl {
+            mechanism: Symbol::new(mechanism),
+            initial_response: Some(Bytes::from_static(response)),
+        };
+        let config = Arc::new(amqp::Config { hostname: Some("sbtest".into()), ..amqp::Config::default() });
+        let engine = amqp::Connection::server(Arc::clone(&self.context.engine_config), self.now());
+        let mut peer = Peer {
+            world: self,
+            client: amqp::Connection::client(config, Some(sasl), self.now()),
+            server: Connection::new(engine, Arc::clone(&self.context), None, self.clock.now()),
+            events: VecDeque::new(),
+        };
+        peer.until("open", |event| matches!(event, Event::Opened(_)).then_some(()));
+        peer
+    }
+}
+
+/// A client and its connection.
+struct Peer<'a> {
+    world: &'a World,
+    client: amqp::Connection,
+    server: Connection,
+    events: VecDeque<Event>,
+}
+
+impl Peer<'_> {
+    /// Carries what is there, both ways.
+    fn carry(&mut self) {
+        let now = self.world.clock.now();
+        let sent = self.client.transmit().to_vec();
+        self.client.transmitted(sent.len());
+        if !sent.is_empty() {
+            self.server.engine.receive_buffer().extend_from_slice(&sent);
+            self.server.process(now);
+        }
+        let mut items = Vec::new();
+        if let Some(broker) = self.server.broker() {
+            broker.try_receive(&mut items);
+        }
+        self.server.received(&mut items, now);
+        self.server.settle_turn();
+        let sent = self.server.engine.transmit().to_vec();
+        self.server.engine.transmitted(sent.len());
+        if !sent.is_empty() {
+            self.client.receive_buffer().extend_from_slice(&sent);
+            self.client.process(self.world.now());
+        }
+        while let Some(event) = self.client.poll_event() {
+            self.events.push_back(event);
+        }
+    }
+
+    /// The first event that `wanted` takes; those before it are passed over.
+    fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
+        for _ in 0..TURNS_MAX {
+            while let Some(event) = self.events.pop_front() {
+                if let Some(found) = wanted(&event) {
+                    return found;
+                }
+            }
+            self.carry();
+            std::thread::yield_now();
+        }
+        panic!("waiting for {what}");
+    }
+
+    fn begin(&mut self) -> AmqpSessionId {
+        let begun = self.client.begin().expect("open");
+        self.until("begin", |event| matches!(event, Event::AmqpSessionBegun(_)).then_some(()));
+        begun
+    }
+
+    /// Attaches to `address`; the refusal's error, if it is refused.
+    fn attach(&mut self, attach: Attach) -> Result<LinkId, Error> {
+        let session = self.begin();
+        let link = self.client.attach(session, attach).expect("begun");
+        self.until("attach", |event| match event {
+            Event::AttachAnswered { attach, .. } if attach.source.is_some() && attach.target.is_some() => {
+                Some(Ok(link))
+            }
+            Event::Detached { error: Some(error), .. } => Some(Err(error.clone())),
+            _ => None,
+        })
+    }
+
+    fn closed_with(&mut self) -> Option<Error> {
+        self.until("close", |event| match event {
+            Event::Closed(CloseReason::Remote(error)) => Some(error.clone()),
+            _ => None,
+        })
+    }
+}
+
+fn attach(role: Role, address: &str) -> Attach {
+    let node = Some(Value::string(address));
+    let (source, target) = match role {
+        Role::Receiver => (Source { address: node, ..Source::default() }, Target::default()),
+        Role::Sender => (Source::default(), Target { address: node, ..Target::default() }),
+    };
+    Attach {
+        name: "link".into(),
+        handle: 0,
+        role,
+        snd_settle_mode: None,
+        rcv_settle_mode: None,
+        source: Some(source),
+        target: Some(TargetTerminus::Target(target)),
+        unsettled: None,
+        incomplete_unsettled: false,
+        initial_delivery_count: Some(0),
+        max_message_size: None,
+        offered_capabilities: vec![],
+        desired_capabilities: vec![],
+        properties: None,
+    }
+}
+
+fn accept(id: &str) -> Attach {
+    let mut attach = attach(Role::Receiver, "orders");
+    let mut filter = Fields::default();
+    filter.insert("com.microsoft:session-filter", Value::string(id));
+    attach.source.as_mut().expect("a source").filter = Some(filter);
+    attach
+}
+
+const ROOT: &[u8] = b"\0root\0key";
+
+/// Semantics B-101.
+#[test]
+fn a_connection_without_a_token_is_closed_after_twenty_seconds() {
+    let world = World::new();
+    let mut peer = world.connect("ANONYMOUS", b"");
+    world.clock.advance(Duration::from_secs(19));
+    peer.server.on_timeout(world.clock.now());
+    assert!(!peer.server.is_closed());
+    world.clock.advance(Duration::from_secs(1));
+    peer.server.on_timeout(world.clock.now());
+    let error = peer.closed_with().expect("a reason");
+    assert_eq!(error.condition.as_str(), "amqp:unauthorized-access");
+}
+
+#[test]
+fn what_exists_is_not_told_to_those_who_have_shown_nothing() {
+    let world = World::new();
+    for address in ["orders", "missing"] {
+        let mut peer = world.connect("ANONYMOUS", b"");
+        let error = peer.attach(attach(Role::Sender, address)).expect_err("no token");
+        assert_eq!(error.condition.as_str(), "amqp:unauthorized-access", "{address}");
+    }
+}
+
+/// Semantics A-68: silence is no good-bye, so the lock runs on.
+#[test]
+fn a_client_that_falls_silent_keeps_its_message_session_lock() {
+    let world = World::new();
+    let mut holder = world.connect("PLAIN", ROOT);
+    holder.attach(accept("s")).expect("granted");
+    world.clock.advance(IDLE_TIME_OUT);
+    holder.server.on_timeout(world.clock.now());
+    assert_eq!(holder.closed_with().expect("a reason").condition.as_str(), "amqp:resource-limit-exceeded");
+    let mut other = world.connect("PLAIN", ROOT);
+    // Under another name: the same client would take its own lock over.
+    let attach = Attach { name: "other".into(), ..accept("s") };
+    let error = other.attach(attach).expect_err("held until it expires");
+    assert_eq!(error.condition.as_str(), "com.microsoft:session-cannot-be-locked");
+    other.attach(accept("s")).expect("the client itself, back again");
+}
+
+#[test]
+fn topics_that_the_configuration_asked_for_are_refused_by_name() {
+    let world = World::new();
+    let error = world.connect("PLAIN", ROOT).attach(attach(Role::Sender, "Events")).expect_err("no topics");
+    assert_eq!(error.condition.as_str(), "amqp:not-implemented");
+    let error =
+        world.connect("PLAIN", ROOT).attach(attach(Role::Sender, "other")).expect_err("no such entity");
+    assert_eq!(error.condition.as_str(), "amqp:not-found");
+}
