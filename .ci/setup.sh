@@ -13,15 +13,7 @@ need() { # COMMAND PACKAGE
 need g++ g++
 need make make
 need git git
-if [ -z "${LIBCLANG_PATH:-}" ] && ! compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null &&
-    ! compgen -G '/usr/lib/*/libclang*.so*' >/dev/null && ! compgen -G '/usr/lib64/libclang*.so*' >/dev/null; then
-    # Runtime library and headers are 20 MB; libclang-dev would bring 240 MB.
-    if apt-cache show libclang1-14 >/dev/null 2>&1; then
-        missing+=(libclang1-14 libclang-common-14-dev)
-    else
-        missing+=(libclang-dev)
-    fi
-fi
+# libclang, for RocksDB's bindings, is looked after by rocksdb.sh.
 if [ "$purpose" = test ]; then
     need openssl openssl
     need python3 python3
