@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockstep_amqp::{
     codec::Frame,
-    types::{Attach, Error, Flow, Performative},
+    types::{Attach, Detach, Error, Flow, Performative, Transfer},
 };
 use lockstep_interop_amqp::{
     ANSWER, Deadline, Failed, Login, Outcome, Outgoing, receiver, text_message, with_message_session,
@@ -15,6 +15,8 @@ use crate::suite::{Scenario, scenarios};
 
 scenarios![
     a_close_with_an_error_frees_the_message_session_at_once,
+    a_violation_is_no_close_and_leaves_the_message_session_locked,
+    a_detach_is_answered_after_the_outcomes_of_its_sends,
     a_link_name_in_use_is_taken_from_the_old_link,
     a_silent_client_gets_heartbeats_and_an_echo_its_answer,
     small_frames_and_small_windows_are_respected,
@@ -33,6 +35,60 @@ fn a_close_with_an_error_frees_the_message_session_at_once(s: &Scenario) -> Outc
     let link = client.accept(queue, "s", 1)?;
     assert_eq!(client.receive(link)?.count(), 0);
     client.close()
+}
+
+fn a_violation_is_no_close_and_leaves_the_message_session_locked(s: &Scenario) -> Outcome {
+    let queue = s.queue();
+    let mut raw = s.broker().connect_raw()?;
+    raw.handshake(s.broker().home())?;
+    raw.attach(0, 0, with_message_session(receiver("holder", queue), "s"))?;
+    raw.expect("attach", |_, performative, _| {
+        matches!(performative, Performative::Attach(attach) if attach.source.is_some()).then_some(())
+    })?;
+    // A frame that says it is shorter than its own header.
+    raw.write(&[0, 0, 0, 4])?;
+    let error = raw.expect_end()?;
+    assert_eq!(
+        error.map(|error| error.condition.to_string()).as_deref(),
+        Some("amqp:connection:framing-error")
+    );
+    let mut client = s.connect()?;
+    let (condition, _) = client.refused(with_message_session(receiver("next", queue), "s"))?;
+    assert_eq!(condition, "com.microsoft:session-cannot-be-locked");
+    client.close()
+}
+
+fn a_detach_is_answered_after_the_outcomes_of_its_sends(s: &Scenario) -> Outcome {
+    const SENDS: u32 = 50;
+    let mut raw = s.broker().connect_raw()?;
+    raw.handshake(s.broker().home())?;
+    let attach = lockstep_interop_amqp::sender("sender", s.queue());
+    raw.attach(0, 0, Attach { initial_delivery_count: Some(0), ..attach })?;
+    raw.expect("credit", |_, performative, _| {
+        matches!(performative, Performative::Flow(flow) if flow.handle.is_some()).then_some(())
+    })?;
+    for id in 0..SENDS {
+        let transfer = Transfer {
+            handle: 0,
+            delivery_id: Some(id),
+            delivery_tag: Some(Bytes::copy_from_slice(&id.to_be_bytes())),
+            message_format: Some(0),
+            ..Transfer::default()
+        };
+        raw.transfer(0, &transfer, &text_message("m", None))?;
+    }
+    raw.frame(0, Performative::Detach(Detach { handle: 0, closed: true, error: None }))?;
+    let mut accepted = 0;
+    raw.expect("the answer to the detach", |_, performative, _| match performative {
+        Performative::Disposition(disposition) => {
+            accepted += disposition.last.unwrap_or(disposition.first) - disposition.first + 1;
+            None
+        }
+        Performative::Detach(_) => Some(()),
+        _ => None,
+    })?;
+    assert_eq!(accepted, SENDS);
+    Ok(())
 }
 
 fn a_link_name_in_use_is_taken_from_the_old_link(s: &Scenario) -> Outcome {
