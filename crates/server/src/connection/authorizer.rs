@@ -91,9 +91,9 @@ impl Authorizer {
         Err(refusal)
     }
 
-    /// When the next grant runs out that has not yet.
-    pub(crate) fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        self.grants.iter().filter_map(|grant| grant.expires_at).filter(|end| *end > now).min()
+    /// When the next grant after `seen_to` runs out, or ran out.
+    pub(crate) fn next_expiry(&self, seen_to: Timestamp) -> Option<Timestamp> {
+        self.grants.iter().filter_map(|grant| grant.expires_at).filter(|end| *end > seen_to).min()
     }
 }
 

@@ -149,6 +149,7 @@ impl Connection {
     /// Detaches links whose token ran out (wire.md 2.6).
     pub(super) fn detach_expired(&mut self) {
         let now = self.now.utc;
+        self.expiries_seen_to = now;
         let expired: Vec<(lockstep_amqp::LinkId, Refusal)> = self
             .links
             .iter()

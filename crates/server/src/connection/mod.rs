@@ -24,7 +24,7 @@ use lockstep_broker::{
     core::{Command, Departure, Effect, PeekedMessage, Reply, StateValue},
     runtime::{BrokerConnection, ToConnection},
 };
-use lockstep_model::{BodyId, ConnectionId, MonoTime, Now, OutgoingLinkId, Refusal, RequestId};
+use lockstep_model::{BodyId, ConnectionId, MonoTime, Now, OutgoingLinkId, Refusal, RequestId, Timestamp};
 use lockstep_protocol::conditions::{self, RefusalContext};
 use rustc_hash::FxHashMap;
 
@@ -72,6 +72,8 @@ pub(crate) struct Connection {
     context: Arc<ServerContext>,
     identity: Identity,
     authorizer: Authorizer,
+    /// Tokens that ran out up to here have had their links detached.
+    expiries_seen_to: Timestamp,
     /// Index of the namespace and the end in it, once the client's open told which.
     namespace: Option<(usize, BrokerConnection)>,
     links: FxHashMap<LinkId, LinkBinding>,
@@ -107,6 +109,7 @@ impl Connection {
             context,
             identity: Identity::new(sni),
             authorizer: Authorizer::default(),
+            expiries_seen_to: now.utc,
             namespace: None,
             links: FxHashMap::default(),
             by_outgoing: FxHashMap::default(),
@@ -182,7 +185,7 @@ impl Connection {
     /// When something is to be done without any input.
     pub(crate) fn next_timeout(&self) -> Option<MonoTime> {
         let engine = self.engine.next_timeout().map(|time| MonoTime::from_micros(time.0));
-        let expiry = self.authorizer.next_expiry(self.now.utc).map(|end| {
+        let expiry = self.authorizer.next_expiry(self.expiries_seen_to).map(|end| {
             let millis = u64::try_from(end.unix_millis() - self.now.utc.unix_millis()).unwrap_or(0);
             self.now.mono.plus(std::time::Duration::from_millis(millis))
         });
