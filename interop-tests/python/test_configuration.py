@@ -67,6 +67,44 @@ def test_emulator_defaults_are_used_when_asked(own_broker, tmp_path):
         assert abandons_until_dead_lettered(client, "plain") == 3
 
 
+def configuration_with(path, *queues):
+    path.write_text(
+        '[[namespace]]\nname = "sbtest"\n[[namespace.policy]]\nname = "root"\n'
+        f'primary_key = "{policies()["root"]}"\nrights = ["Manage", "Send", "Listen"]\n' + "".join(queues)
+    )
+
+
+PLAIN = '[[namespace.queue]]\nname = "stays"\n'
+WITH_MESSAGE_SESSIONS = '[[namespace.queue]]\nname = "changes"\nrequires_session = true\n'
+
+
+def test_a_changed_session_flag_stops_the_start_with_file_and_line(own_broker, tmp_path):
+    configuration = tmp_path / "lockstep.toml"
+    configuration_with(configuration, WITH_MESSAGE_SESSIONS)
+    broker = own_broker(configuration=configuration)
+    assert broker.stop() == 0
+    configuration_with(configuration, WITH_MESSAGE_SESSIONS.replace("true", "false"))
+    with pytest.raises(AssertionError, match=r"ended at start with [1-9]"):
+        broker.start()
+    flag_line = 1 + configuration.read_text().splitlines().index("requires_session = false")
+    assert f"{configuration}:{flag_line}: " in broker.log_tail()
+    assert "requires_session" in broker.log_tail()
+
+
+def test_a_queue_gone_from_the_file_is_kept_with_a_warning(own_broker, tmp_path):
+    configuration = tmp_path / "lockstep.toml"
+    configuration_with(configuration, PLAIN, WITH_MESSAGE_SESSIONS)
+    broker = own_broker(configuration=configuration)
+    with broker.client() as client, client.get_queue_sender("changes") as sender:
+        sender.send_messages(ServiceBusMessage("m1", session_id="s"))
+    assert broker.stop() == 0
+    configuration_with(configuration, PLAIN)
+    broker.start()
+    assert "queue 'changes'" in broker.log_tail()
+    with broker.client() as client, client.get_queue_receiver("changes", session_id="s") as receiver:
+        assert body(receive_one(receiver)) == "m1"
+
+
 WELL_KNOWN = {"name": "RootManageSharedAccessKey", "key": "SAS_KEY_VALUE"}
 
 
