@@ -5,7 +5,9 @@ use lockstep_broker::{
     core::{Attach as CoreAttach, AttachGrant, Command, LinkIdentity, ReceiveIntent},
     runtime::EntityInfo,
 };
-use lockstep_model::{EntityAddress, Feature, OutgoingLinkId, ReceiveMode, Refusal, Right, limits};
+use lockstep_model::{
+    EntityAddress, Feature, MessageSessionId, OutgoingLinkId, ReceiveMode, Refusal, Right, limits,
+};
 use lockstep_protocol::{
     attach_intent::{self, AttachIntent, ReceiveKind},
     attach_reply::{Grant, accept_reply},
@@ -48,8 +50,12 @@ impl Connection {
     ) -> Result<(), Refusal> {
         match intent {
             AttachIntent::Send { address } => self.attach_sender(link, attach, address, path),
-            AttachIntent::Receive { address, mode, kind, .. } => {
-                self.attach_receiver(link, attach, address, mode, kind, path)
+            AttachIntent::Receive { address, mode, kind, filter_echo } => {
+                let mut receiver = self.attach_receiver(attach, address, mode, kind, path)?;
+                receiver.filter_echo = filter_echo;
+                self.by_outgoing.insert(receiver.outgoing, link);
+                self.links.insert(link, LinkBinding::Receiver(Box::new(receiver)));
+                Ok(())
             }
             AttachIntent::CbsRequests => {
                 self.attach_requests(link, session, attach, Node::Cbs, path);
@@ -126,18 +132,21 @@ impl Connection {
 
     fn attach_receiver(
         &mut self,
-        link: LinkId,
         attach: &Attach,
         address: EntityAddress,
         mode: ReceiveMode,
         kind: ReceiveKind,
         path: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Receiver, Refusal> {
         let entity = self.entity_for(&address, Right::Listen)?;
         self.authorizer.check(&address, Right::Listen, self.now.utc)?;
         let Some(broker) = self.broker() else { return Err(Refusal::ShuttingDown) };
         let outgoing = broker.new_link();
         let connection = broker.id();
+        let asked_for = match &kind {
+            ReceiveKind::MessageSession(id) => Some(id.clone()),
+            _ => None,
+        };
         let intent = match kind {
             ReceiveKind::Plain => ReceiveIntent::Plain,
             ReceiveKind::MessageSession(id) => ReceiveIntent::AcceptMessageSession(id),
@@ -161,10 +170,10 @@ impl Connection {
             identity,
         }));
         let default_outcome = attach.source.as_ref().and_then(|source| source.default_outcome.clone());
-        let receiver = Receiver::new(outgoing, address, path.to_owned(), &attach.name, mode, default_outcome);
-        self.links.insert(link, LinkBinding::Receiver(Box::new(receiver)));
-        self.by_outgoing.insert(outgoing, link);
-        Ok(())
+        let mut receiver =
+            Receiver::new(outgoing, address, path.to_owned(), &attach.name, mode, default_outcome);
+        receiver.asked_for = asked_for;
+        Ok(receiver)
     }
 
     /// The core grants a receiver.
@@ -175,15 +184,11 @@ impl Connection {
             return;
         }
         // The engine keeps the client's attach; without it the link has just ended.
-        let Some(attach) = self.engine.link_attach(link).cloned() else { return };
+        let Some(attach) = self.engine.link_attach(link) else { return };
         receiver.open = true;
-        let filter_echo = match attach_intent::attach_intent(&attach) {
-            Ok(AttachIntent::Receive { filter_echo, .. }) => filter_echo,
-            _ => None,
-        };
+        let filter_echo = receiver.filter_echo.as_ref();
         let message_session = grant.message_session.as_ref().map(|(id, until)| (id, *until));
-        let reply =
-            accept_reply(&attach, Grant::Receiver { filter_echo: filter_echo.as_ref(), message_session });
+        let reply = accept_reply(attach, Grant::Receiver { filter_echo, message_session });
         self.engine.accept(link, reply);
         self.mark_ready(link);
     }
@@ -191,13 +196,9 @@ impl Connection {
     /// The core refuses a receiver.
     pub(super) fn attach_refused(&mut self, outgoing: OutgoingLinkId, refusal: &Refusal) {
         let Some(&link) = self.by_outgoing.get(&outgoing) else { return };
-        let asked =
-            self.engine.link_attach(link).and_then(|attach| match attach_intent::attach_intent(attach) {
-                Ok(AttachIntent::Receive { kind: ReceiveKind::MessageSession(id), .. }) => Some(id),
-                _ => None,
-            });
-        let path = self.path_of(link);
-        let error = self.refusal_error(refusal, &path, asked.as_ref().map(|id| id.as_str()));
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get(&link) else { return };
+        let (path, asked_for) = (receiver.path.clone(), receiver.asked_for.clone());
+        let error = self.refusal_error(refusal, &path, asked_for.as_ref().map(MessageSessionId::as_str));
         self.engine.refuse(link, error);
         self.forget_receiver(link);
     }

@@ -10,7 +10,6 @@ use lockstep_model::{
     BodyId, EntityAddress, EntityId, MessageSessionId, OutgoingLinkId, Refusal, RequestId, Right,
 };
 use lockstep_protocol::{
-    conditions::RefusalContext,
     management::{self, ManagementOperation, ManagementRequest, Response},
     message_mapping::{DeliveryFacts, outgoing_whole},
 };
@@ -67,11 +66,10 @@ impl Connection {
                 self.management_command(request, store, path, route);
             }
             Err(error) => {
-                let tracking_id = self.random.next_guid_text();
-                let host = self.identity.host(self.namespace_context());
-                let context = RefusalContext::new(&host, path, &tracking_id, self.now.utc);
-                let response = Response::not_understood(&error, &context);
-                let message = management::encode_response(error.message_id.as_ref(), &response);
+                let message = self.in_refusal_context(&error.text, path, None, |context| {
+                    let response = Response::not_understood(&error, context);
+                    management::encode_response(error.message_id.as_ref(), &response)
+                });
                 self.respond(&route(error.reply_to), message);
             }
         }
@@ -85,11 +83,10 @@ impl Connection {
         session: Option<&MessageSessionId>,
         refusal: &Refusal,
     ) {
-        let tracking_id = self.random.next_guid_text();
-        let host = self.identity.host(self.namespace_context());
-        let context = RefusalContext::new(&host, path, &tracking_id, self.now.utc)
-            .with_message_session(session.map(MessageSessionId::as_str));
-        let message = management::encode_response(message_id, &Response::refused(refusal, &context));
+        let session = session.map(MessageSessionId::as_str);
+        let message = self.in_refusal_context(refusal, path, session, |context| {
+            management::encode_response(message_id, &Response::refused(refusal, context))
+        });
         self.respond(route, message);
     }
 

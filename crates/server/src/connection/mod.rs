@@ -13,7 +13,7 @@ mod senders;
 mod tests;
 mod tokens;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, fmt::Debug, sync::Arc};
 
 use bytes::Bytes;
 use lockstep_amqp::{
@@ -424,13 +424,25 @@ impl Connection {
         }
     }
 
-    /// The error that a client is told for a refusal about the node `path`.
-    fn refusal_error(&mut self, refusal: &Refusal, path: &str, message_session: Option<&str>) -> Error {
+    /// Makes the text for a client that is refused something about the node `path`. Its tracking
+    /// id stands in the log beside the `reason`.
+    fn in_refusal_context<T>(
+        &mut self,
+        reason: &dyn Debug,
+        path: &str,
+        message_session: Option<&str>,
+        tell: impl FnOnce(&RefusalContext<'_>) -> T,
+    ) -> T {
         let tracking_id = self.random.next_guid_text();
-        tracing::debug!(tracking_id, path, ?refusal, "refused");
+        tracing::debug!(tracking_id, path, ?reason, "refused");
         let host = self.identity.host(self.namespace_context());
         let context = RefusalContext::new(&host, path, &tracking_id, self.now.utc);
-        conditions::error(refusal, &context.with_message_session(message_session))
+        tell(&context.with_message_session(message_session))
+    }
+
+    /// The error that a client is told for a refusal about the node `path`.
+    fn refusal_error(&mut self, refusal: &Refusal, path: &str, message_session: Option<&str>) -> Error {
+        self.in_refusal_context(refusal, path, message_session, |context| conditions::error(refusal, context))
     }
 
     /// The rejected outcome of a message or settlement on the node `path`.

@@ -8,8 +8,8 @@ use lockstep_amqp::{
     types::{DeliveryState, Outcome},
 };
 use lockstep_broker::core::{Command, Delivery, Departure, SettleVia};
-use lockstep_model::{BodyId, LockToken, OutgoingLinkId, ReceiveMode, Refusal};
-use lockstep_protocol::{delivery_tag, message_mapping, settlement};
+use lockstep_model::{BodyId, LockToken, MessageSessionId, OutgoingLinkId, ReceiveMode, Refusal};
+use lockstep_protocol::{attach_intent::MessageSessionFilterEcho, delivery_tag, message_mapping, settlement};
 use rustc_hash::FxHashMap;
 
 use super::{Connection, LinkBinding, requests::Pending};
@@ -31,6 +31,10 @@ pub(crate) struct Receiver {
     pub(crate) link_name: Box<str>,
     pub(crate) address: lockstep_model::EntityAddress,
     pub(crate) mode: ReceiveMode,
+    /// How to answer the message-session filter, if there was one.
+    pub(super) filter_echo: Option<MessageSessionFilterEcho>,
+    /// The message session asked for by its id, for the text of a refusal.
+    pub(super) asked_for: Option<MessageSessionId>,
     /// The attach was granted; deliveries may be sent.
     pub(crate) open: bool,
     /// The link is in `ready_links`.
@@ -79,6 +83,8 @@ impl Receiver {
             link_name: link_name.into(),
             address,
             mode,
+            filter_echo: None,
+            asked_for: None,
             open: false,
             ready: false,
             ending: false,

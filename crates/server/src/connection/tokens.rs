@@ -4,12 +4,17 @@ use bytes::Bytes;
 use lockstep_model::{EntityAddress, Refusal};
 use lockstep_protocol::{
     cbs::{self, CbsResponse, PutToken},
-    conditions::RefusalContext,
     sas_token::{Audience, SasToken, TokenError},
 };
 
 use super::{Connection, authorizer::Grant, request_links::Route};
 use crate::config::PolicyConfig;
+
+/// Why a put-token is not accepted.
+enum NotTaken {
+    Token(TokenError),
+    Refused(Refusal),
+}
 
 impl Connection {
     pub(super) fn cbs_request(&mut self, payload: &Bytes, route: &dyn Fn(Option<Box<str>>) -> Route) {
@@ -26,32 +31,36 @@ impl Connection {
         self.respond(&route(reply_to), cbs::encode_response(message_id.as_ref(), &response));
     }
 
+    fn put_token(&mut self, request: &PutToken) -> CbsResponse {
+        match self.take_token(request) {
+            Ok(()) => CbsResponse::Accepted,
+            Err(NotTaken::Token(error)) => {
+                self.in_refusal_context(&error, &request.audience, None, |context| {
+                    CbsResponse::bad_token(&error, context)
+                })
+            }
+            Err(NotTaken::Refused(refusal)) => {
+                self.in_refusal_context(&refusal, &request.audience, None, |context| {
+                    CbsResponse::refused(&refusal, context)
+                })
+            }
+        }
+    }
+
     /// Form, signature, key name and expiry first, then the entity; rights are looked at when a
     /// link attaches.
-    fn put_token(&mut self, request: &PutToken) -> CbsResponse {
+    fn take_token(&mut self, request: &PutToken) -> Result<(), NotTaken> {
         let audience = Audience::parse(&request.audience);
-        let tracking_id = self.random.next_guid_text();
-        let host = self.identity.host(self.namespace_context());
-        let context = RefusalContext::new(&host, &request.audience, &tracking_id, self.now.utc);
-        let grant = match self.check_token(&request.token, &audience) {
-            Ok(grant) => grant,
-            Err(error) => return CbsResponse::bad_token(&error, &context),
-        };
+        let grant = self.check_token(&request.token, &audience).map_err(NotTaken::Token)?;
         if !audience.path().is_empty() {
-            let known = EntityAddress::parse(audience.path())
+            EntityAddress::parse(audience.path())
                 .map_err(|_| Refusal::EntityNotFound)
-                .and_then(|address| self.entity(&address));
-            if let Err(refusal) = known {
-                return CbsResponse::refused(&refusal, &context);
-            }
+                .and_then(|address| self.entity(&address))
+                .map_err(NotTaken::Refused)?;
         }
-        match self.authorizer.add(grant) {
-            Ok(()) => {
-                self.authentication_deadline = None;
-                CbsResponse::Accepted
-            }
-            Err(refusal) => CbsResponse::refused(&refusal, &context),
-        }
+        self.authorizer.add(grant).map_err(NotTaken::Refused)?;
+        self.authentication_deadline = None;
+        Ok(())
     }
 
     fn check_token(&self, token: &str, audience: &Audience) -> Result<Grant, TokenError> {
