@@ -36,8 +36,18 @@ const ENGINE_DIRECTORY: &str = "rocksdb";
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
-    /// The lock ends when the file is closed, also when the process is killed.
-    _lock: File,
+    /// The lock ends when the value is dropped, or when the process ends in whatever way.
+    lock: File,
+}
+
+impl Drop for DataDirectory {
+    /// Unlocks instead of leaving that to the close: a child process between its fork and its exec
+    /// holds a copy of the descriptor, and would hold the lock with it.
+    fn drop(&mut self) {
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot unlock the data directory");
+        }
+    }
 }
 
 impl DataDirectory {
@@ -57,7 +67,7 @@ impl DataDirectory {
             .open(&lock_file)
             .map_err(|error| io_error("cannot open the lock file", &lock_file, &error))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse {
                 path: path.display().to_string(),
                 lock_file: lock_file.display().to_string(),
@@ -152,6 +162,15 @@ mod tests {
         let refused = DataDirectory::open(dir.path()).expect_err("in use").to_string();
         assert!(refused.contains("in use by another process"), "{refused}");
         assert!(refused.contains(LOCK_FILE), "{refused}");
+        drop(first);
+        DataDirectory::open(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_copy_of_the_descriptor_in_a_forked_child_does_not_keep_the_directory() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let first = DataDirectory::open(dir.path()).expect("free");
+        let _copy = first.lock.try_clone().expect("a copy");
         drop(first);
         DataDirectory::open(dir.path()).expect("free again");
     }
