@@ -47,8 +47,7 @@ def queues() -> dict:
 
 def toml_queue(name: str, settings: dict) -> str:
     lines = ["[[namespace.queue]]", f'name = "{name}"']
-    for key in DEFAULTS:
-        value = settings[key]
+    for key, value in settings.items():
         lines.append(f"{key} = {str(value).lower() if isinstance(value, bool) else value}")
     return "\n".join(lines) + "\n"
 
