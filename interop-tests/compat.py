@@ -75,6 +75,7 @@ def render(features: dict, verdicts: dict) -> tuple[str, list]:
         "| `js` | @azure/service-bus 7.9.5 |",
         "| `dotnet` | what the .NET SDK says, by conversation, not by the SDK itself |",
         "| `amqp` | AMQP frames, for what no SDK can express |",
+        "| `rhea` | rhea 3.0.5, an AMQP 1.0 library for JavaScript |",
         "",
         "`-` means that the scenario cannot be expressed, or adds nothing, there; the reasons and the",
         "statements behind each scenario are in [scenarios.md](../interop-tests/scenarios.md).",
