@@ -105,6 +105,8 @@ pub enum Refusal {
     Malformed(&'static str),
     /// An argument is missing or of the wrong type or outside its bounds.
     InvalidArgument(&'static str),
+    /// A field of a performative says what cannot hold together with another one.
+    InvalidField(&'static str),
     /// An operation that does not exist.
     UnknownOperation,
     /// Not in this version.

@@ -12,6 +12,7 @@ use lockstep_model::{
 };
 
 use crate::{
+    jms_selector::JmsSelector,
     message_session_id,
     names::{self, filter, link_property},
 };
@@ -82,17 +83,41 @@ pub struct MessageSessionFilterEcho {
     pub key: Symbol,
     /// The descriptor of the value, if it came as a described value.
     pub descriptor: Option<Value>,
+    /// What the value says.
+    pub language: FilterLanguage,
+}
+
+/// How a filter says which message session is meant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FilterLanguage {
+    /// By the id, or null.
+    Id,
+    /// By a JMS selector that names an id; the text as it came.
+    SelectorOfOne(Box<str>),
+    /// By the JMS selector for the next message session.
+    SelectorOfNext,
 }
 
 impl MessageSessionFilterEcho {
+    /// Whether it is a JMS selector; those mean a message session only where all messages belong
+    /// to one.
+    #[must_use]
+    pub const fn is_selector(&self) -> bool {
+        !matches!(self.language, FilterLanguage::Id)
+    }
+
     /// The filter that names the message session granted.
     #[must_use]
     pub fn granted(&self, id: &MessageSessionId) -> (Symbol, Value) {
-        let id = Value::string(id.as_str());
+        let value = match &self.language {
+            FilterLanguage::Id => Value::string(id.as_str()),
+            FilterLanguage::SelectorOfOne(text) => Value::string(text),
+            FilterLanguage::SelectorOfNext => Value::string(&JmsSelector::naming(id.as_str())),
+        };
         let value = match &self.descriptor {
-            None => id,
+            None => value,
             Some(descriptor) => {
-                Value::Described(Box::new(Described { descriptor: descriptor.clone(), value: id }))
+                Value::Described(Box::new(Described { descriptor: descriptor.clone(), value }))
             }
         };
         (self.key.clone(), value)
@@ -103,7 +128,8 @@ impl MessageSessionFilterEcho {
 ///
 /// # Errors
 /// `NotSupported` for coordinators, dynamic nodes, transfer destinations, non-exclusive
-/// message-session filters and selectors; `SendToSubQueue`; `EntityNotFound` for an address that
+/// message-session filters and selectors other than those that mean a message session;
+/// `InvalidField` for two such filters; `SendToSubQueue`; `EntityNotFound` for an address that
 /// no entity can have; `IdTooLong` and `InvalidArgument` with a text that says what to change.
 pub fn attach_intent(attach: &Attach) -> Result<AttachIntent, Refusal> {
     match attach.role {
@@ -248,47 +274,61 @@ fn wait(attach: &Attach) -> Option<Duration> {
 fn message_session_filter(
     filters: Option<&Fields>,
 ) -> Result<Option<(Option<MessageSessionId>, MessageSessionFilterEcho)>, Refusal> {
-    let mut found = None;
+    let mut found: Option<(Option<MessageSessionId>, MessageSessionFilterEcho)> = None;
     for (key, value) in filters.iter().flat_map(|filters| &filters.0) {
         let (descriptor, value) = match value {
             Value::Described(described) => (Some(&described.descriptor), &described.value),
             value => (None, value),
         };
-        match filter_kind(key.as_str(), descriptor) {
-            FilterKind::MessageSession => {
-                let id = match value {
-                    Value::Null => None,
-                    Value::String(_) | Value::Symbol(_) => {
-                        let text = value.as_text().unwrap_or_default();
-                        Some(message_session_id::from_text(text)?)
-                    }
-                    _ => {
-                        return Err(Refusal::InvalidArgument(
-                            "the value of com.microsoft:session-filter is a string or null",
-                        ));
-                    }
-                };
-                found = Some((
-                    id,
-                    MessageSessionFilterEcho { key: key.clone(), descriptor: descriptor.cloned() },
-                ));
-            }
+        let (id, language) = match filter_kind(key.as_str(), descriptor) {
+            FilterKind::MessageSession => (named_id(value)?, FilterLanguage::Id),
             FilterKind::NonExclusive => {
                 return Err(Refusal::NotSupported(Feature::NonExclusiveMessageSessions));
             }
-            FilterKind::Selector if *value != Value::Null => {
-                return Err(Refusal::NotSupported(Feature::Selectors));
-            }
-            FilterKind::Selector | FilterKind::Other => {}
+            FilterKind::Selector | FilterKind::Rule if *value == Value::Null => continue,
+            FilterKind::Selector => selected(value)?,
+            FilterKind::Rule => return Err(Refusal::NotSupported(Feature::Selectors)),
+            FilterKind::Other => continue,
+        };
+        let echo = MessageSessionFilterEcho { key: key.clone(), descriptor: descriptor.cloned(), language };
+        if found.as_ref().is_some_and(|(_, other)| other.is_selector() || echo.is_selector()) {
+            return Err(Refusal::InvalidField(
+                "the source holds two filters that each mean a session; keep one of them",
+            ));
         }
+        found = Some((id, echo));
     }
     Ok(found)
+}
+
+/// The id in a message-session filter; `None` is the next one.
+fn named_id(value: &Value) -> Result<Option<MessageSessionId>, Refusal> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(_) | Value::Symbol(_) => {
+            message_session_id::from_text(value.as_text().unwrap_or_default()).map(Some)
+        }
+        _ => Err(Refusal::InvalidArgument("the value of com.microsoft:session-filter is a string or null")),
+    }
+}
+
+/// The message session that a selector means; `None` is the next one.
+fn selected(value: &Value) -> Result<(Option<MessageSessionId>, FilterLanguage), Refusal> {
+    let text = value.as_text().ok_or(Refusal::InvalidArgument("the value of a selector is a string"))?;
+    match JmsSelector::parse(text) {
+        Some(JmsSelector::Is(id)) => {
+            Ok((Some(message_session_id::from_text(&id)?), FilterLanguage::SelectorOfOne(text.into())))
+        }
+        Some(JmsSelector::IsNotNull) => Ok((None, FilterLanguage::SelectorOfNext)),
+        None => Err(Refusal::NotSupported(Feature::Selectors)),
+    }
 }
 
 enum FilterKind {
     MessageSession,
     NonExclusive,
     Selector,
+    Rule,
     Other,
 }
 
@@ -305,15 +345,14 @@ fn filter_kind(key: &str, descriptor: Option<&Value>) -> FilterKind {
         FilterKind::NonExclusive
     } else if is(filter::MESSAGE_SESSION) || code == Some(filter::MESSAGE_SESSION_CODE) {
         FilterKind::MessageSession
-    } else if is(filter::SELECTOR)
-        || is(filter::JMS_SELECTOR)
-        || code == Some(filter::SELECTOR_CODE)
-        || filter::RULE_FILTERS
-            .iter()
-            .any(|rule| key.starts_with(rule) || name.is_some_and(|name| name.starts_with(rule)))
+    } else if is(filter::SELECTOR) || is(filter::JMS_SELECTOR) || code == Some(filter::SELECTOR_CODE) {
+        FilterKind::Selector
+    } else if filter::RULE_FILTERS
+        .iter()
+        .any(|rule| key.starts_with(rule) || name.is_some_and(|name| name.starts_with(rule)))
         || code.is_some_and(|code| filter::RULE_FILTER_CODES.contains(&code))
     {
-        FilterKind::Selector
+        FilterKind::Rule
     } else {
         FilterKind::Other
     }

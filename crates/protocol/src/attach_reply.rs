@@ -82,6 +82,7 @@ mod tests {
     use lockstep_amqp::types::{ReceiverSettleMode, Role, SenderSettleMode, Symbol};
 
     use super::*;
+    use crate::attach_intent::FilterLanguage;
 
     fn attach(role: Role, source: Option<Source>, target: Option<Target>) -> Attach {
         Attach {
@@ -139,7 +140,8 @@ mod tests {
         let key = Symbol::new("com.microsoft:session-filter");
         let filter = Fields(vec![(key.clone(), Value::Null), (Symbol::new("no-local"), Value::List(vec![]))]);
         let attach = attach(Role::Receiver, Some(source("amqps://ns/Q%201", Some(filter))), None);
-        let echo = MessageSessionFilterEcho { key: key.clone(), descriptor: None };
+        let echo =
+            MessageSessionFilterEcho { key: key.clone(), descriptor: None, language: FilterLanguage::Id };
         let id = MessageSessionId::new("s").expect("short");
         let reply = accept_reply(
             &attach,

@@ -10,6 +10,7 @@ use lockstep_amqp::types::{Error, Symbol};
 use lockstep_model::{Feature, Refusal, Right, SizeLimit, Timestamp, limits};
 
 use crate::{
+    jms_selector,
     names::condition,
     timestamp_text::{HoursMinutesSeconds, Iso8601},
 };
@@ -91,6 +92,7 @@ pub const fn management_status(refusal: &Refusal) -> (i32, &'static str) {
         | Refusal::NotAllowedInMode
         | Refusal::IdTooLong { .. }
         | Refusal::InvalidArgument(_)
+        | Refusal::InvalidField(_)
         | Refusal::TooManyMessages
         | Refusal::Malformed(_) => 400,
         Refusal::TooLarge { .. } | Refusal::QuotaExceeded => 403,
@@ -119,6 +121,7 @@ pub const fn condition(refusal: &Refusal) -> &'static str {
         | Refusal::AlreadyDeadLettered
         | Refusal::NotAllowedInMode => condition::NOT_ALLOWED,
         Refusal::IdTooLong { .. } | Refusal::InvalidArgument(_) => condition::ARGUMENT_ERROR,
+        Refusal::InvalidField(_) => condition::INVALID_FIELD,
         Refusal::TooManyMessages => condition::ARGUMENT_OUT_OF_RANGE,
         Refusal::Malformed(_) => condition::DECODE_ERROR,
         Refusal::TooLarge { .. } => condition::MESSAGE_SIZE_EXCEEDED,
@@ -211,13 +214,20 @@ fn text(refusal: &Refusal, context: &RefusalContext<'_>) -> String {
             format!("{} is larger than the limit of {max_bytes} bytes.", limited_subject(*limit))
         }
         Refusal::TooManyMessages => format!("A batch has at most {} messages.", limits::BATCH_MESSAGES_MAX),
+        Refusal::NotSupported(Feature::Selectors) => format!(
+            "{} not supported by this version of the broker, except on an entity that requires sessions: {}.",
+            feature_subject(Feature::Selectors),
+            jms_selector::SUPPORTED
+        ),
         Refusal::NotSupported(feature) => {
             format!("{} not supported by this version of the broker.", feature_subject(*feature))
         }
         Refusal::QuotaExceeded => {
             format!("The maximum entity size has been reached or exceeded for '{path}'.")
         }
-        Refusal::Malformed(text) | Refusal::InvalidArgument(text) => sentence(text),
+        Refusal::Malformed(text) | Refusal::InvalidArgument(text) | Refusal::InvalidField(text) => {
+            sentence(text)
+        }
         Refusal::MessageLockLost => fixed::MESSAGE_LOCK_LOST.into(),
         Refusal::MessageSessionLockLost => fixed::MESSAGE_SESSION_LOCK_LOST.into(),
         Refusal::TokenExpired => fixed::TOKEN_EXPIRED.into(),

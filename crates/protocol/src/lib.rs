@@ -15,6 +15,7 @@ pub mod attach_reply;
 pub mod cbs;
 pub mod conditions;
 pub mod delivery_tag;
+mod jms_selector;
 pub mod management;
 pub mod message_mapping;
 pub mod message_session_id;

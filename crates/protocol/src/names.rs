@@ -114,6 +114,8 @@ pub mod condition {
     pub const UNAUTHORIZED_ACCESS: &str = "amqp:unauthorized-access";
     /// 400
     pub const NOT_ALLOWED: &str = "amqp:not-allowed";
+    /// 400
+    pub const INVALID_FIELD: &str = "amqp:invalid-field";
     /// 501
     pub const NOT_IMPLEMENTED: &str = "amqp:not-implemented";
     /// 403

@@ -228,6 +228,73 @@ fn filters_that_would_change_what_is_received_are_refused_by_name() {
     assert_eq!(refusal("x", described(Value::Ulong(83_483_426_830), list)), non_exclusive);
 }
 
+const SELECTOR_CODE: Value = Value::Ulong(0x0000_468c_0000_0004);
+
+#[test]
+fn selectors_by_group_id_accept_message_sessions_under_every_key_and_descriptor() {
+    let symbol = Value::symbol("apache.org:selector-filter:string");
+    for (text, expected) in [
+        ("JMSXGroupID = 'it''s'", ReceiveKind::MessageSession(id("it's"))),
+        ("JMSXGroupID is not null", ReceiveKind::NextMessageSession { wait: None }),
+    ] {
+        let text = Value::string(text);
+        for (key, value) in [
+            ("jms-selector", described(SELECTOR_CODE, text.clone())),
+            ("jms-selector", text.clone()),
+            ("apache.org:selector-filter:string", described(symbol.clone(), text.clone())),
+            ("apache.org:selector-filter:string", text.clone()),
+            ("x", described(SELECTOR_CODE, text.clone())),
+            ("x", described(symbol.clone(), text.clone())),
+        ] {
+            assert_eq!(
+                kind(&receiver("q", &[(key, value.clone())])),
+                Ok(expected.clone()),
+                "{key} {value:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_selector_is_echoed_as_it_came_and_for_the_next_one_with_the_id_granted() {
+    for (sent, granted_id, answered) in [
+        ("JMSXGroupID='a'", "a", "JMSXGroupID='a'"),
+        ("JMSXGroupID IS NOT NULL", "it's", "JMSXGroupID = 'it''s'"),
+    ] {
+        let sent = described(SELECTOR_CODE, Value::string(sent));
+        let Ok(AttachIntent::Receive { filter_echo: Some(echo), .. }) =
+            attach_intent(&receiver("q", &[("jms-selector", sent)]))
+        else {
+            panic!("a filter");
+        };
+        assert!(echo.is_selector());
+        let answered = described(SELECTOR_CODE, Value::string(answered));
+        assert_eq!(echo.granted(&id(granted_id)), (Symbol::new("jms-selector"), answered));
+    }
+}
+
+#[test]
+fn two_filters_that_mean_a_message_session_are_one_too_many() {
+    let selector = ("jms-selector", Value::string("JMSXGroupID = 'a'"));
+    let other = ("apache.org:selector-filter:string", Value::string("JMSXGroupID IS NOT NULL"));
+    for filters in [
+        [(FILTER, Value::string("a")), selector.clone()],
+        [selector.clone(), (FILTER, Value::Null)],
+        [selector, other],
+    ] {
+        assert!(matches!(kind(&receiver("q", &filters)), Err(Refusal::InvalidField(_))), "{filters:?}");
+    }
+}
+
+#[test]
+fn a_selector_is_a_string_that_names_an_id_of_allowed_length() {
+    let selected = |value| kind(&receiver("q", &[("jms-selector", value)]));
+    assert!(matches!(selected(Value::Int(1)), Err(Refusal::InvalidArgument(_))));
+    let long = Value::string(&format!("JMSXGroupID = '{}'", "a".repeat(129)));
+    assert_eq!(selected(long), Err(Refusal::IdTooLong { field: "SessionId", chars: 129 }));
+    assert_eq!(selected(Value::string("")), Err(Refusal::NotSupported(Feature::Selectors)));
+}
+
 #[test]
 fn other_filters_have_no_effect() {
     let attach = receiver(

@@ -6,10 +6,10 @@ use lockstep_broker::{
     runtime::EntityInfo,
 };
 use lockstep_model::{
-    EntityAddress, Feature, MessageSessionId, OutgoingLinkId, ReceiveMode, Refusal, Right, limits,
+    EntityAddress, Feature, MessageSessionId, OutgoingLinkId, ReceiveMode, Refusal, Right, SubQueue, limits,
 };
 use lockstep_protocol::{
-    attach_intent::{self, AttachIntent, ReceiveKind},
+    attach_intent::{self, AttachIntent, MessageSessionFilterEcho, ReceiveKind},
     attach_reply::{Grant, accept_reply},
 };
 
@@ -51,7 +51,8 @@ impl Connection {
         match intent {
             AttachIntent::Send { address } => self.attach_sender(link, attach, address, path),
             AttachIntent::Receive { address, mode, kind, filter_echo } => {
-                let mut receiver = self.attach_receiver(attach, address, mode, kind, path)?;
+                let selects = filter_echo.as_ref().is_some_and(MessageSessionFilterEcho::is_selector);
+                let mut receiver = self.attach_receiver(attach, address, mode, (kind, selects), path)?;
                 receiver.filter_echo = filter_echo;
                 self.by_outgoing.insert(receiver.outgoing, link);
                 self.links.insert(link, LinkBinding::Receiver(Box::new(receiver)));
@@ -135,11 +136,16 @@ impl Connection {
         attach: &Attach,
         address: EntityAddress,
         mode: ReceiveMode,
-        kind: ReceiveKind,
+        (kind, selects): (ReceiveKind, bool),
         path: &str,
     ) -> Result<Receiver, Refusal> {
         let entity = self.entity_for(&address, Right::Listen)?;
         self.authorizer.check(&address, Right::Listen, self.now.utc)?;
+        let of_sessions = entity.description.requires_session && address.sub_queue == SubQueue::Main;
+        if selects && !of_sessions {
+            // Here a selector would have to pick messages.
+            return Err(Refusal::NotSupported(Feature::Selectors));
+        }
         let Some(broker) = self.broker() else { return Err(Refusal::ShuttingDown) };
         let outgoing = broker.new_link();
         let connection = broker.id();

@@ -9,6 +9,7 @@ mod connections;
 mod cycles;
 mod dot_net;
 mod durability;
+mod generic_clients;
 mod later_features;
 mod locks;
 mod management;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         bad_input::SCENARIOS,
         connections::SCENARIOS,
         durability::SCENARIOS,
+        generic_clients::SCENARIOS,
     ];
     let trials = scenarios.into_iter().flatten().map(|&(name, body)| {
         let suite = suite.clone();
