@@ -20,6 +20,11 @@ if [ "$purpose" = test ]; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     need node nodejs
     need npm npm
+    # Qpid Proton for Python is built from source.
+    need pkg-config pkg-config
+    pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+    python3 -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+        missing+=(python3-dev)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

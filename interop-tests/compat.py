@@ -76,6 +76,7 @@ def render(features: dict, verdicts: dict) -> tuple[str, list]:
         "| `dotnet` | what the .NET SDK says, by conversation, not by the SDK itself |",
         "| `amqp` | AMQP frames, for what no SDK can express |",
         "| `rhea` | rhea 3.0.5, an AMQP 1.0 library for JavaScript |",
+        "| `proton` | Qpid Proton 0.40.0 for Python (python-qpid-proton) |",
         "",
         "`-` means that the scenario cannot be expressed, or adds nothing, there; the reasons and the",
         "statements behind each scenario are in [scenarios.md](../interop-tests/scenarios.md).",

@@ -1,0 +1,275 @@
+"""Starts the real broker, and shortens what Proton wants to hear; nothing here knows how the broker works inside."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+
+import pytest
+from proton import Array, Data, Delivery, Message, SSLDomain, Timeout, UNDESCRIBED, int32
+from proton.reactor import LinkOption
+from proton.utils import BlockingConnection
+
+from snippets import Management, RequestRefused
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+START_DEADLINE_S = 30
+# What a message needs to reach a waiting receiver, with room for a busy machine.
+DELIVERY_DEADLINE_S = 15
+TOKEN_LIFETIME_S = 600
+
+
+def wait_until(condition, what):
+    """Polls until `condition()` is truthy and returns that value."""
+    end = time.monotonic() + DELIVERY_DEADLINE_S
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} did not happen within {DELIVERY_DEADLINE_S} s")
+        time.sleep(0.02)
+
+
+def home_directory() -> pathlib.Path:
+    named = os.environ.get("LOCKSTEP_INTEROP_HOME")
+    if not named:
+        raise RuntimeError("LOCKSTEP_INTEROP_HOME is not set: start the suite through interop-tests/run.sh")
+    return pathlib.Path(named)
+
+
+def policies() -> dict:
+    return json.loads((home_directory() / "policies.json").read_text())
+
+
+def certificate(name) -> str:
+    return str(home_directory() / "certs" / name)
+
+
+def binary() -> pathlib.Path:
+    target = os.environ.get("CARGO_TARGET_DIR", str(HERE.parents[1] / "target"))
+    path = pathlib.Path(os.environ.get("LOCKSTEP_BIN", f"{target}/debug/lockstep"))
+    if not path.is_file():
+        raise RuntimeError(f"no broker binary at {path}: build it, or name it in LOCKSTEP_BIN")
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Broker:
+    """One `lockstep serve` process."""
+
+    def __init__(self):
+        self.port = free_port()
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-broker-"))
+        self.log_path = self.directory / "broker.log"
+        command = [str(binary()), "serve", "--listen", f"127.0.0.1:{self.port}"]
+        command += ["--data-dir", str(self.directory / "data"), "--config", str(home_directory() / "lockstep.toml")]
+        command += ["--cert", certificate("server.pem"), "--key", certificate("server-key.pem")]
+        # Settings of whoever runs the tests must not reach the broker.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCKSTEP_")}
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=self.directory
+            )
+        end = time.monotonic() + START_DEADLINE_S
+        while not self.healthy():
+            if not self.alive():
+                raise AssertionError(f"the broker ended at start with {self.process.returncode}\n{self.log_tail()}")
+            if time.monotonic() > end:
+                raise AssertionError(f"the broker was not healthy within {START_DEADLINE_S} s\n{self.log_tail()}")
+            time.sleep(0.02)
+
+    def healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def dispose(self):
+        if self.alive():
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def log_tail(self, lines=60) -> str:
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def sas_token(resource, policy="root") -> str:
+    """A shared access signature for `resource`, as Service Bus defines it."""
+    audience = urllib.parse.quote_plus(resource)
+    expiry = int(time.time()) + TOKEN_LIFETIME_S
+    key = policies()[policy].encode()
+    signature = base64.b64encode(hmac.new(key, f"{audience}\n{expiry}".encode(), hashlib.sha256).digest())
+    signature = urllib.parse.quote_plus(signature)
+    return f"SharedAccessSignature sr={audience}&sig={signature}&se={expiry}&skn={policy}"
+
+
+class Settings(LinkOption):
+    """Sets attributes of a link before it is attached."""
+
+    def __init__(self, **attributes):
+        self.attributes = attributes
+
+    def apply(self, link):
+        for name, value in self.attributes.items():
+            setattr(link, name, value)
+
+
+class Inbox:
+    """A blocking receiver, by single deliveries: (message, delivery) pairs."""
+
+    def __init__(self, receiver):
+        self.receiver = receiver
+        self.link = receiver.link
+        self.connection = receiver.connection
+        self.waiting = receiver.fetcher.incoming
+
+    def receive(self, count=1):
+        """Asks for `count` deliveries and waits for them."""
+        self.link.flow(count)
+        self.arrived(count)
+        return [self.waiting.popleft() for _ in range(count)]
+
+    def receive_one(self):
+        return self.receive(1)[0]
+
+    def arrived(self, count):
+        self.connection.wait(lambda: len(self.waiting) >= count, timeout=DELIVERY_DEADLINE_S, msg=f"{count} messages")
+
+    def drain(self, credit=0):
+        """Uses up the credit; the broker's answer means that nothing else is there."""
+        self.link.drain(credit)
+        self.connection.wait(lambda: self.link.credit == 0, timeout=DELIVERY_DEADLINE_S, msg="answer to a drain")
+
+    def is_empty(self) -> bool:
+        """Whether the queue has nothing for this link, by a credit and a drain."""
+        self.drain(1)
+        return not self.waiting
+
+    def confirmed(self, delivery, state):
+        """Asks for an outcome and settles when the broker has; the broker's outcome."""
+        delivery.update(state)
+        self.connection.wait(lambda: delivery.settled, timeout=DELIVERY_DEADLINE_S, msg="confirmation")
+        outcome = delivery.remote_state
+        condition = delivery.remote.condition
+        delivery.settle()
+        return outcome, condition
+
+    def close(self):
+        self.receiver.close()
+
+
+def let_time_pass(connection, seconds):
+    """Lets real time pass where its passing is the subject, with the connection at work."""
+    with pytest.raises(Timeout):
+        connection.wait(lambda: False, timeout=seconds)
+
+
+class Scenario:
+    """What one scenario works with; its connections are closed when it ends."""
+
+    def __init__(self, queue, broker):
+        self.queue = queue
+        self.broker = broker
+        self.connections = []
+
+    def connect(self, scheme="amqp", **options):
+        """`options` are Proton's own."""
+        url = f"{scheme}://localhost:{self.broker.port}"
+        plain = {"user": "root", "password": policies()["root"], "allowed_mechs": "PLAIN"}
+        connection = BlockingConnection(url, timeout=DELIVERY_DEADLINE_S, **{**plain, **options})
+        self.connections.append(connection)
+        return connection
+
+    def trusting(self) -> SSLDomain:
+        domain = SSLDomain(SSLDomain.MODE_CLIENT)
+        domain.set_trusted_ca_db(certificate("ca.pem"))
+        domain.set_peer_authentication(SSLDomain.VERIFY_PEER_NAME, certificate("ca.pem"))
+        return domain
+
+    def sender(self, connection, queue=None, **settings):
+        queue = queue or self.queue
+        return connection.create_sender(queue, name=f"{queue}-{uuid.uuid4()}", options=Settings(**settings))
+
+    def inbox(self, connection, queue=None, options=(), **settings) -> Inbox:
+        queue = queue or self.queue
+        name = f"{queue}-{uuid.uuid4()}"
+        return Inbox(connection.create_receiver(queue, credit=0, name=name, options=[*options, Settings(**settings)]))
+
+    def put(self, connection, *messages):
+        """Sends, and everything must be accepted."""
+        sender = self.sender(connection)
+        for message in messages:
+            delivery = sender.send(message if isinstance(message, Message) else Message(body=message))
+            assert delivery.remote_state == Delivery.ACCEPTED
+        sender.close()
+
+    def management(self, connection):
+        return Management(connection, self.queue)
+
+    def peek(self, management, start=1, count=100):
+        """What `com.microsoft:peek-message` shows, in order."""
+        try:
+            body = {"from-sequence-number": start, "message-count": int32(count)}
+            answer = management.ask("com.microsoft:peek-message", body)
+        except RequestRefused as nothing:
+            assert nothing.status == 204
+            return []
+        messages = []
+        for entry in answer.body["messages"]:
+            message = Message()
+            message.decode(entry["message"])
+            messages.append(message)
+        return messages
+
+    def end(self):
+        for connection in self.connections:
+            if connection.conn is not None:
+                connection.close()
+
+
+def lock_tokens(*messages):
+    return {"lock-tokens": Array(UNDESCRIBED, Data.UUID, *[m.instructions["x-opt-lock-token"] for m in messages])}
+
+
+def bodies(deliveries) -> list:
+    return [message.body for message, _ in deliveries]
+
+
+def settle(delivery, state=Delivery.ACCEPTED):
+    delivery.update(state)
+    delivery.settle()
+
+
+def flush(connection):
+    """Has everything written: Proton puts new credit before outcomes that were given earlier, in one write."""
+    connection.wait(lambda: connection.conn.transport.pending() == 0, timeout=DELIVERY_DEADLINE_S, msg="writing")
+
+
+def refused(error_class, condition, action):
+    """The action must fail with this condition."""
+    with pytest.raises(error_class) as caught:
+        action()
+    assert caught.value.condition == condition, caught.value
