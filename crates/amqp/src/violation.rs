@@ -89,7 +89,8 @@ pub enum Violation {
     /// The first transfer of a delivery has no delivery-id (2.7.5).
     #[error("the first transfer of a delivery must have a delivery-id")]
     DeliveryIdMissing,
-    /// A delivery began before the one before it on the link had ended (2.6.14).
+    /// A delivery began before the one before it on the link had ended, or a transfer contradicts
+    /// the first one of its delivery (2.6.14, 2.7.5).
     #[error("a delivery began before the previous one on the link had ended")]
     DeliveryInterleaved,
     /// Far more deliveries than the link-credit granted (2.6.7).

@@ -40,6 +40,10 @@ pub(super) fn decode_performative(
 /// The SASL frame whose body starts at `body`.
 pub(super) fn decode_sasl(frame: &Bytes, body: usize, code: u64) -> Result<SaslFrame, Violation> {
     let end = check_value(frame, body)?;
+    // Nothing may follow the one value (5.3.1).
+    if end != frame.len() {
+        return Err(Violation::Decode);
+    }
     let encoded = frame.get(body..end).ok_or(Violation::Decode)?;
     if let Some(sasl) = typed_sasl(code, encoded) {
         return Ok(sasl);

@@ -40,6 +40,8 @@ impl Connection {
         payload: Bytes,
     ) -> Result<(), Violation> {
         match (&self.state, performative) {
+            // Until open is exchanged there is channel 0 only (2.4.1).
+            (State::AwaitOpen, _) if channel > 0 => Err(Violation::ChannelOverMax),
             (State::AwaitOpen, Performative::Open(open)) => {
                 self.on_open(open);
                 Ok(())

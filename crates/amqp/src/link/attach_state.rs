@@ -60,12 +60,12 @@ const REFUSED_LINKS_MAX: usize = 1_024;
 impl Connection {
     pub(crate) fn on_attach(&mut self, channel: u16, attach: Box<Attach>) -> Result<(), Violation> {
         let id = self.session_on(channel)?;
-        if attach.handle > self.config.handle_max {
-            return Err(Violation::HandleOverMax);
-        }
         let Some(session) = self.sessions.get(id.0) else { return Ok(()) };
         if session.state == AmqpSessionState::EndSent {
             return Ok(());
+        }
+        if attach.handle > self.config.handle_max {
+            return Err(Violation::HandleOverMax);
         }
         if session.handles.get(attach.handle).is_some() {
             return Err(Violation::HandleInUse);

@@ -36,6 +36,16 @@ struct Partial {
     discarding: bool,
 }
 
+impl Partial {
+    /// Whether a transfer names this delivery, or none (2.7.5). Some clients tag no delivery.
+    fn is_continued_by(&self, transfer: &Transfer) -> bool {
+        let same_tag = |tag: &Bytes| self.tag.is_empty() || *tag == self.tag;
+        transfer.delivery_id.is_none_or(|id| id == self.id)
+            && transfer.delivery_tag.as_ref().is_none_or(same_tag)
+            && transfer.message_format.is_none_or(|format| format == self.message_format)
+    }
+}
+
 /// A link on which the peer sends.
 #[derive(Debug)]
 pub(crate) struct IncomingLink {
@@ -176,7 +186,7 @@ impl Connection {
         match incoming.partial.take() {
             Some(partial) => {
                 self.reassembly_bytes -= partial.payload.len();
-                if transfer.delivery_id.is_some_and(|id| id != partial.id) {
+                if !partial.is_continued_by(&transfer) {
                     return Err(Violation::DeliveryInterleaved);
                 }
                 self.continue_delivery(session, link, partial, transfer, payload)

@@ -1,6 +1,7 @@
 //! Tests of the engine: two engines joined in memory (`pair`), and hand-made frames against one.
 
 mod attach;
+mod conformance;
 mod credit;
 mod handshake;
 mod hostile;

@@ -5,6 +5,7 @@ mod mutation;
 mod oracle;
 mod recorded;
 mod round_trip;
+mod types;
 mod vectors;
 
 use bytes::{Bytes, BytesMut};
