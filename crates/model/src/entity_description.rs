@@ -17,6 +17,9 @@ pub struct QueueDescription {
     pub max_delivery_count: u32,
     /// Largest encoded message accepted, in bytes; also the limit of a message-session state.
     pub max_message_size_bytes: u64,
+    /// Whether the broker itself renews a lock that was given to a link, as long as that link is
+    /// there: for clients that cannot renew.
+    pub auto_renew_while_link_open: bool,
 }
 
 /// The definition of an entity as it is stored. Topics and subscriptions come later.
@@ -46,6 +49,7 @@ impl QueueDescription {
             lock_duration: limits::LOCK_DURATION_DEFAULT,
             max_delivery_count: limits::DELIVERY_COUNT_DEFAULT,
             max_message_size_bytes: limits::MESSAGE_SIZE_BYTES_DEFAULT,
+            auto_renew_while_link_open: false,
         }
     }
 

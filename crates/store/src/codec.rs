@@ -23,6 +23,7 @@ const VERSION: u8 = 1;
 
 const HAS_MESSAGE_SESSION: u8 = 0b1;
 const REQUIRES_SESSION: u8 = 0b1;
+const AUTO_RENEW_WHILE_LINK_OPEN: u8 = 0b10;
 const KIND_QUEUE: u8 = 1;
 const VALUE_ENCODED: u8 = 0;
 const VALUE_TEXT: u8 = 1;
@@ -42,7 +43,11 @@ pub(crate) fn encode_entity(to: &mut Vec<u8>, description: &EntityDescription) {
     let EntityDescription::Queue(queue) = description;
     to.push(VERSION);
     to.push(KIND_QUEUE);
-    to.push(if queue.requires_session { REQUIRES_SESSION } else { 0 });
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    to.push(
+        flag(queue.requires_session, REQUIRES_SESSION)
+            | flag(queue.auto_renew_while_link_open, AUTO_RENEW_WHILE_LINK_OPEN),
+    );
     to.extend_from_slice(&queue.lock_duration.as_secs().to_be_bytes());
     to.extend_from_slice(&queue.lock_duration.subsec_nanos().to_be_bytes());
     to.extend_from_slice(&queue.max_delivery_count.to_be_bytes());
@@ -55,7 +60,7 @@ pub(crate) fn decode_entity(value: &[u8]) -> Result<EntityDescription, Problem> 
     if from.u8()? != KIND_QUEUE {
         return Err("the kind of entity is unknown");
     }
-    let flags = from.flags(REQUIRES_SESSION)?;
+    let flags = from.flags(REQUIRES_SESSION | AUTO_RENEW_WHILE_LINK_OPEN)?;
     let (seconds, nanos) = (from.u64()?, from.u32()?);
     if nanos >= 1_000_000_000 {
         return Err("the lock duration is no duration");
@@ -64,6 +69,7 @@ pub(crate) fn decode_entity(value: &[u8]) -> Result<EntityDescription, Problem> 
     let name = EntityName::new(from.remaining_text()?).map_err(|_| "the name is no entity name")?;
     let mut queue = QueueDescription::new(name);
     queue.requires_session = flags & REQUIRES_SESSION != 0;
+    queue.auto_renew_while_link_open = flags & AUTO_RENEW_WHILE_LINK_OPEN != 0;
     queue.lock_duration = Duration::new(seconds, nanos);
     queue.max_delivery_count = max_delivery_count;
     queue.max_message_size_bytes = max_message_size_bytes;
@@ -317,6 +323,7 @@ mod tests {
         let mut queue = QueueDescription::new(EntityName::new("Orders/EU").expect("valid"));
         queue.requires_session = true;
         queue.lock_duration = Duration::new(61, 500_000_000);
+        queue.auto_renew_while_link_open = true;
         let entity = EntityDescription::Queue(queue);
         let value = encoded(|to| encode_entity(to, &entity));
         let EntityDescription::Queue(back) = decode_entity(&value).expect("decodes");

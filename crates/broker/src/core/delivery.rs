@@ -45,8 +45,13 @@ impl Namespace {
         loop {
             let Some(link) = self.links.get(&link_id) else { return };
             let LinkKind::Holder(hold) = &link.kind else { return };
-            if hold.is_lost || hold.deadline <= step.now.mono || !link.has_credit() {
+            if self.is_over(step.now, link, hold) || hold.is_lost || !link.has_credit() {
                 return;
+            }
+            if hold.deadline <= step.now.mono {
+                // What is handed out tells until when it is locked.
+                self.extend_hold(step.now, link_id);
+                continue;
             }
             let Some(queue) = self.queues.get_mut(&link.queue) else { return };
             let durable_through = queue.durable_through;

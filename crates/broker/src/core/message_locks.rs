@@ -1,7 +1,7 @@
 //! Locks of single messages: what a lock token stands for, renewal, and expiry.
 
 use lockstep_model::{
-    ConnectionId, EntityId, LockToken, MonoTime, OutgoingLinkId, Refusal, SequenceNumber, Timestamp,
+    ConnectionId, EntityId, LockToken, MonoTime, Now, OutgoingLinkId, Refusal, SequenceNumber, Timestamp,
 };
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -125,8 +125,6 @@ impl Namespace {
         tokens: &[LockToken],
         connection: ConnectionId,
     ) -> Reply {
-        let Some(queue) = self.queues.get(&entity) else { return Reply::Refused(Refusal::EntityNotFound) };
-        let lock_duration = queue.settings.lock_duration;
         for &token in tokens {
             if let Err(refusal) = self.judge_by_management(step.now, entity, token, connection) {
                 return Reply::Refused(refusal);
@@ -136,16 +134,7 @@ impl Namespace {
         for &token in tokens {
             let Some((slot, lock)) = self.locks.find(token) else { continue };
             match lock.kind {
-                LockKind::Message { deadline, locked_until } => {
-                    let new_deadline = deadline.max(step.now.mono.plus(lock_duration));
-                    let new_end = locked_until.max(step.now.utc.plus(lock_duration));
-                    self.deadlines.remove(deadline, Deadline::MessageLock(slot));
-                    self.deadlines.insert(new_deadline, Deadline::MessageLock(slot));
-                    if let Some(lock) = self.locks.get_mut(slot) {
-                        lock.kind = LockKind::Message { deadline: new_deadline, locked_until: new_end };
-                    }
-                    ends.push(new_end);
-                }
+                LockKind::Message { .. } => ends.extend(self.extend_message_lock(step.now, slot)),
                 LockKind::MessageSession { .. } | LockKind::Reserved { .. } => {
                     if let Some(LinkKind::Holder(hold)) = self.links.get(&lock.link).map(|link| &link.kind) {
                         ends.push(hold.locked_until);
@@ -154,6 +143,18 @@ impl Namespace {
             }
         }
         Reply::Renewed(ends)
+    }
+
+    /// Gives a message lock one lock duration from now, never less than it had; its new end.
+    pub(super) fn extend_message_lock(&mut self, now: Now, slot: LockSlot) -> Option<Timestamp> {
+        let lock = self.locks.get_mut(slot)?;
+        let lock_duration = self.queues.get(&lock.queue)?.settings.lock_duration;
+        let LockKind::Message { deadline, locked_until } = &mut lock.kind else { return None };
+        self.deadlines.remove(*deadline, Deadline::MessageLock(slot));
+        *deadline = (*deadline).max(now.mono.plus(lock_duration));
+        *locked_until = (*locked_until).max(now.utc.plus(lock_duration));
+        self.deadlines.insert(*deadline, Deadline::MessageLock(slot));
+        Some(*locked_until)
     }
 
     /// A message lock has run out: the delivery failed (semantics B-28).

@@ -13,6 +13,7 @@
 //!   every batch up to and including this one is durable (docs/architecture.md, rules 1 and 2).
 //! * A row made in a batch is handed to no receiver before `Committed` for that batch.
 
+mod auto_renewal;
 pub mod command;
 mod dead_letter;
 mod deadlines;

@@ -440,8 +440,8 @@ impl Namespace {
             }
             self.deadlines.remove(at, what);
             match what {
-                Deadline::MessageLock(slot) => self.expire_message_lock(step, slot),
-                Deadline::MessageSessionLock(link) => self.expire_session_lock(step, link),
+                Deadline::MessageLock(slot) => self.message_lock_is_due(step, slot),
+                Deadline::MessageSessionLock(link) => self.message_session_lock_is_due(step, link),
                 Deadline::Accept(link) => {
                     // What expired just now may be what this accept waits for.
                     self.serve_changed(step);

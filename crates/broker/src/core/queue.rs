@@ -18,6 +18,8 @@ pub(super) struct Settings {
     pub(super) lock_duration: Duration,
     pub(super) max_delivery_count: u32,
     pub(super) max_message_size_bytes: u64,
+    /// Whether locks are renewed while their link is attached.
+    pub(super) auto_renew: bool,
     /// Whether receivers take message sessions; never in a sub-queue (semantics A-86).
     pub(super) requires_session: bool,
 }
@@ -28,6 +30,7 @@ impl Settings {
             lock_duration: description.lock_duration,
             max_delivery_count: description.max_delivery_count,
             max_message_size_bytes: description.max_message_size_bytes,
+            auto_renew: description.auto_renew_while_link_open,
             requires_session: description.requires_session && sub_queue == SubQueue::Main,
         }
     }

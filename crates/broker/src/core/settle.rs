@@ -135,7 +135,7 @@ impl Namespace {
         }
         let hold_is_gone = match link.map(|link| &link.kind) {
             Some(LinkKind::Plain { .. }) => false,
-            Some(LinkKind::Holder(hold)) => hold.deadline <= now.mono,
+            Some(LinkKind::Holder(hold)) => link.is_some_and(|link| self.is_over(now, link, hold)),
             Some(LinkKind::Pending(_) | LinkKind::Browser(_)) => true,
             None => self.ended_holds.has_link(link_id),
         };
@@ -173,7 +173,9 @@ impl Namespace {
         connection: ConnectionId,
     ) -> Result<(LockSlot, Lock), Refusal> {
         match lock.kind {
-            LockKind::Message { deadline, .. } if deadline > now.mono => Ok((slot, lock)),
+            LockKind::Message { deadline, .. } if deadline > now.mono || self.is_renewed(&lock) => {
+                Ok((slot, lock))
+            }
             LockKind::Message { .. } | LockKind::Reserved { .. } => Err(Refusal::MessageLockLost),
             LockKind::MessageSession { .. } => {
                 let holds =

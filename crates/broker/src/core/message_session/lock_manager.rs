@@ -50,11 +50,15 @@ impl Namespace {
         session: &MessageSessionId,
     ) -> Result<(), Refusal> {
         if let Some(holder) = self.holder_of(attach.entity, session) {
-            let Some(LinkKind::Holder(hold)) = self.links.get(&holder).map(|link| &link.kind) else {
+            let held = self.links.get(&holder).and_then(|link| match &link.kind {
+                LinkKind::Holder(hold) => Some((link, hold)),
+                _ => None,
+            });
+            let Some((link, hold)) = held else {
                 // Its deliveries are still being counted.
                 return Err(Refusal::MessageSessionCannotBeLocked);
             };
-            if hold.deadline <= step.now.mono {
+            if self.is_over(step.now, link, hold) {
                 self.expire_session_lock(step, holder);
             } else if hold.is_lost && is_same_client(&hold.identity, &attach.identity) {
                 self.end_hold(step, holder, true);
@@ -201,29 +205,35 @@ impl Namespace {
         session: &MessageSessionId,
         claim: HolderClaim,
     ) -> Reply {
-        let Some(queue) = self.queues.get(&entity) else { return Reply::Refused(Refusal::EntityNotFound) };
-        let lock_duration = queue.settings.lock_duration;
         if let Err(refusal) = self.held_session(step.now, entity, session, claim) {
             return Reply::Refused(refusal);
         }
         let Some(id) = self.holder_of(entity, session) else {
             return Reply::Refused(Refusal::MessageSessionLockLost);
         };
-        let Some(LinkKind::Holder(hold)) = self.links.get_mut(&id).map(|link| &mut link.kind) else {
-            return Reply::Refused(Refusal::MessageSessionLockLost);
-        };
+        match self.extend_hold(step.now, id) {
+            Some(locked_until) => Reply::Renewed(vec![locked_until]),
+            None => Reply::Refused(Refusal::MessageSessionLockLost),
+        }
+    }
+
+    /// Gives a hold one lock duration from now, never less than it had; its new end.
+    pub(in crate::core) fn extend_hold(&mut self, now: Now, id: OutgoingLinkId) -> Option<Timestamp> {
+        let link = self.links.get_mut(&id)?;
+        let lock_duration = self.queues.get(&link.queue)?.settings.lock_duration;
+        let LinkKind::Holder(hold) = &mut link.kind else { return None };
         self.deadlines.remove(hold.deadline, Deadline::MessageSessionLock(id));
-        hold.deadline = hold.deadline.max(step.now.mono.plus(lock_duration));
-        hold.locked_until = hold.locked_until.max(step.now.utc.plus(lock_duration));
+        hold.deadline = hold.deadline.max(now.mono.plus(lock_duration));
+        hold.locked_until = hold.locked_until.max(now.utc.plus(lock_duration));
         self.deadlines.insert(hold.deadline, Deadline::MessageSessionLock(id));
-        Reply::Renewed(vec![hold.locked_until])
+        Some(hold.locked_until)
     }
 
     /// A hold whose client is there and whose time is not over.
     pub(in crate::core) fn live_hold(&self, now: Now, id: OutgoingLinkId) -> Option<(&Link, &Hold)> {
         let link = self.links.get(&id)?;
         match &link.kind {
-            LinkKind::Holder(hold) if !hold.is_lost && hold.deadline > now.mono => Some((link, hold)),
+            LinkKind::Holder(hold) if !hold.is_lost && !self.is_over(now, link, hold) => Some((link, hold)),
             _ => None,
         }
     }

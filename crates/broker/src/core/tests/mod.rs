@@ -1,6 +1,7 @@
 //! Tests of the core through its commands and effects, over a memory store.
 
 mod accepting;
+mod auto_renewal;
 mod bounds;
 mod holding;
 mod model;
