@@ -45,3 +45,8 @@ if [ "$purpose" = test ] && [ "$(node -p 'process.versions.node.split(".")[0]')"
     echo "Node.js 20 or later is needed by the JavaScript SDK; here is $(node --version)." >&2
     exit 1
 fi
+# Debian packages older ones only.
+if [ "$purpose" = test ] && ! GOTOOLCHAIN=local go version 2>/dev/null | grep -Eq 'go1\.(2[5-9]|[3-9][0-9])'; then
+    echo "Go 1.25 or later is needed by go-amqp (https://go.dev/dl); here is $(go version 2>/dev/null || echo none)." >&2
+    exit 1
+fi
