@@ -20,6 +20,8 @@ if [ "$purpose" = test ]; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     need node nodejs
     need npm npm
+    need javac openjdk-17-jdk-headless
+    need mvn maven
     # Qpid Proton for Python is built from source.
     need pkg-config pkg-config
     pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)

@@ -77,6 +77,8 @@ def render(features: dict, verdicts: dict) -> tuple[str, list]:
         "| `amqp` | AMQP frames, for what no SDK can express |",
         "| `rhea` | rhea 3.0.5, an AMQP 1.0 library for JavaScript |",
         "| `proton` | Qpid Proton 0.40.0 for Python (python-qpid-proton) |",
+        "| `jms` | Qpid JMS 2.7.0 (org.apache.qpid:qpid-jms-client) |",
+        "| `protonj2` | protonj2-client 1.0.0 for Java (org.apache.qpid:protonj2-client) |",
         "| `go-amqp` | github.com/Azure/go-amqp 1.7.0 |",
         "",
         "`-` means that the scenario cannot be expressed, or adds nothing, there; the reasons and the",
