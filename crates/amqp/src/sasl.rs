@@ -44,6 +44,10 @@ impl Connection {
         codec::encode_sasl(self.outbox.direct(), frame);
     }
 
+    pub(crate) fn write_sasl_outcome(&mut self, code: SaslCode) {
+        self.write_sasl(&SaslFrame::Outcome(SaslOutcome { code: code as u8, additional_data: None }));
+    }
+
     fn sasl_state(&self) -> Option<SaslState> {
         match self.state() {
             State::Sasl(state) => Some(*state),
@@ -105,7 +109,7 @@ impl Connection {
         if self.sasl_state() != Some(SaslState::Driver) {
             return;
         }
-        self.write_sasl(&SaslFrame::Outcome(SaslOutcome { code: code as u8, additional_data: None }));
+        self.write_sasl_outcome(code);
         if code == SaslCode::Ok {
             self.set_state(State::AwaitAmqpHeader);
             self.process_received();

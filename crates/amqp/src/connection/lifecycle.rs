@@ -13,7 +13,7 @@ use bytes::Buf;
 use super::{ClientSasl, Connection, NumberTable, Remote};
 use crate::{
     codec::{self, FrameKind},
-    event::{CloseReason, Event},
+    event::{CloseReason, Event, SaslCode},
     link::LinkState,
     sasl::SaslState,
     timers::Due,
@@ -63,6 +63,11 @@ pub(crate) const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
 /// Largest SASL frame that is taken, in bytes. (The specification says 512; some tokens are
 /// longer.)
 pub(crate) const SASL_FRAME_BYTES_MAX: u32 = 8_192;
+
+/// Room that is made for a frame of which a part has come, as a multiple of that part, and in
+/// bytes at least.
+const PARTIAL_FRAME_GROWTH: usize = 4;
+const PARTIAL_FRAME_BYTES_MIN: usize = 1 << 10;
 
 impl Connection {
     pub(crate) fn start_client(&mut self) {
@@ -130,7 +135,10 @@ impl Connection {
     fn next_frame(&mut self, kind: FrameKind, size_max: u32) -> Result<Option<codec::Frame>, Violation> {
         let Some(size) = codec::frame_size(&self.receive, size_max)? else { return Ok(None) };
         if self.receive.len() < size {
-            self.receive.reserve(size - self.receive.len());
+            // Room in proportion to what came, whatever the frame says to be. It also copies the
+            // bytes out of the driver's larger buffer, which they would keep in memory.
+            let room = (PARTIAL_FRAME_GROWTH * self.receive.len()).max(PARTIAL_FRAME_BYTES_MIN).min(size);
+            self.receive.reserve(room.saturating_sub(self.receive.len()));
             return Ok(None);
         }
         let frame = self.receive.split_to(size).freeze();
@@ -171,9 +179,7 @@ impl Connection {
     /// Answers a header that is not served with one that is (2.2), and is over.
     fn reject_header(&mut self, first: bool) {
         if matches!(self.peer, Peer::Client) {
-            let sasl = first && !self.config.sasl.mechanisms.is_empty();
-            let header = if sasl { SASL_HEADER } else { AMQP_HEADER };
-            self.outbox.direct().extend_from_slice(&header);
+            self.write_served_header(first);
         }
         self.finish(CloseReason::Local(Some(Violation::ProtocolHeader.to_error())));
     }
@@ -229,6 +235,7 @@ impl Connection {
     pub(crate) fn start_close(&mut self, error: Option<Error>) {
         match self.state {
             State::AwaitHeader | State::Sasl(_) | State::AwaitAmqpHeader if !self.open_sent => {
+                self.say_before_open(error.as_ref(), SaslCode::SysTemp);
                 self.finish(CloseReason::Local(error));
             }
             State::CloseSent(_) | State::Closed => {}
@@ -252,9 +259,38 @@ impl Connection {
         }
     }
 
-    /// Ends the connection because of what the peer did or did not do. In the SASL layer and
-    /// before it there is no frame to say so.
+    /// Server role: says that this end gives up, in the form of the layer that the connection is
+    /// in: the header that is served, an outcome, or open and close.
+    fn say_before_open(&mut self, error: Option<&Error>, code: SaslCode) {
+        if !matches!(self.peer, Peer::Client) {
+            return;
+        }
+        match &self.state {
+            State::AwaitHeader => self.write_served_header(true),
+            State::Sasl(_) => self.write_sasl_outcome(code),
+            State::AwaitAmqpHeader => {
+                self.write_served_header(false);
+                self.write_close(error.cloned());
+            }
+            _ => {}
+        }
+    }
+
+    /// Server role: the header of the layer that has to come first, or of AMQP.
+    fn write_served_header(&mut self, first: bool) {
+        let sasl = first && !self.config.sasl.mechanisms.is_empty();
+        let header = if sasl { SASL_HEADER } else { AMQP_HEADER };
+        self.outbox.direct().extend_from_slice(&header);
+    }
+
+    /// Ends the connection because of what the peer did or did not do.
     pub(crate) fn fail(&mut self, error: Error) {
+        self.fail_with(error, SaslCode::Auth);
+    }
+
+    /// The same; `code` is the outcome if the SASL layer is not over.
+    fn fail_with(&mut self, error: Error, code: SaslCode) {
+        self.say_before_open(Some(&error), code);
         match &self.state {
             State::AwaitOpen | State::OpenReceived | State::Open => {
                 self.write_close(Some(error.clone()));
@@ -309,7 +345,8 @@ impl Connection {
 
     pub(crate) fn on_due(&mut self, due: Due) {
         match due {
-            Due::Open => self.fail(Violation::OpenTimeOut.to_error()),
+            // Not the credentials' fault.
+            Due::Open => self.fail_with(Violation::OpenTimeOut.to_error(), SaslCode::SysTemp),
             Due::Idle => self.fail(Violation::IdleTimeOut.to_error()),
             Due::Close => self.fail(Violation::CloseTimeOut.to_error()),
             Due::Heartbeat => {

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use super::support::*;
 use crate::{
-    CloseReason, Event,
-    types::{Performative, Role, Transfer},
+    CloseReason, Event, OPEN_DEADLINE_US, SaslCode, Time,
+    codec::{self, Frame, FrameKind},
+    types::{Performative, Role, SaslFrame, SaslInit, Transfer},
 };
 
 fn closed_with(server: &mut Server) -> Option<String> {
@@ -22,6 +23,24 @@ fn ended_with(server: &mut Server) -> Option<String> {
     assert_eq!(names(&performatives).last(), Some(&"end"));
     assert!(ended);
     last_condition(&performatives)
+}
+
+/// The code of the sasl-outcome written since.
+fn sasl_outcome(server: &mut Server) -> Option<u8> {
+    // Behind the header, which has been read before.
+    let written = server.written().freeze();
+    match codec::decode_frame(written, FrameKind::Sasl) {
+        Ok(Frame::Sasl(SaslFrame::Outcome(outcome))) => Some(outcome.code),
+        _ => None,
+    }
+}
+
+/// Header and sasl-init of a client.
+fn sasl_conversation() -> bytes::BytesMut {
+    let mut bytes = bytes::BytesMut::from(&SASL[..]);
+    let init = SaslInit { mechanism: "ANONYMOUS".into(), initial_response: None, hostname: None };
+    codec::encode_sasl(&mut bytes, &SaslFrame::Init(init));
+    bytes
 }
 
 fn frame(body: &[u8]) -> Vec<u8> {
@@ -41,14 +60,46 @@ fn short_frames_get_a_framing_error() {
 }
 
 #[test]
-fn short_frames_before_authentication_end_it() {
+fn short_frames_before_authentication_end_it_with_an_outcome() {
     for size in [0, 4, 6, 7] {
         let mut server = Server::new(config());
         server.receive_bytes(&SASL);
         server.frames();
         server.receive_bytes(&[0, 0, 0, size, 2, 1, 0, 0]);
         assert_eq!(server.events(), [Event::Closed(CloseReason::SaslFailed)]);
+        assert_eq!(sasl_outcome(&mut server), Some(SaslCode::Auth as u8));
     }
+}
+
+/// Found by fuzzing: these ended without a byte.
+#[test]
+fn a_peer_that_is_too_slow_is_told_so_in_each_layer() {
+    let mut silent = Server::new(config());
+    silent.engine.on_timeout(Time(OPEN_DEADLINE_US));
+    assert_eq!(silent.written(), SASL[..]);
+
+    let mut in_sasl = Server::new(config());
+    in_sasl.receive_bytes(&SASL);
+    in_sasl.frames();
+    in_sasl.engine.on_timeout(Time(OPEN_DEADLINE_US));
+    assert_eq!(in_sasl.events(), [Event::Closed(CloseReason::SaslFailed)]);
+    assert_eq!(sasl_outcome(&mut in_sasl), Some(SaslCode::SysTemp as u8));
+
+    let mut authenticated = Server::new(config());
+    authenticated.receive_bytes(&sasl_conversation());
+    authenticated.engine.sasl_outcome(SaslCode::Ok);
+    authenticated.frames();
+    authenticated.engine.on_timeout(Time(OPEN_DEADLINE_US));
+    let performatives = authenticated.performatives();
+    assert_eq!(names(&performatives), ["open", "close"]);
+    assert_eq!(last_condition(&performatives).as_deref(), Some("amqp:connection:forced"));
+
+    let mut headers = Server::new(config());
+    headers.receive(Script::default().header(AMQP));
+    headers.engine.on_timeout(Time(OPEN_DEADLINE_US));
+    let performatives = headers.performatives();
+    assert_eq!(names(&performatives), ["open", "close"]);
+    assert_eq!(last_condition(&performatives).as_deref(), Some("amqp:connection:forced"));
 }
 
 #[test]

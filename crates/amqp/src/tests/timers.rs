@@ -91,7 +91,7 @@ fn a_connection_must_open_in_time() {
     assert_eq!(server.engine.next_timeout(), Some(Time(OPEN_DEADLINE_US)));
     server.engine.on_timeout(Time(OPEN_DEADLINE_US));
     assert!(matches!(&server.events()[..], [Event::Closed(CloseReason::Local(Some(_)))]));
-    assert!(server.written().is_empty());
+    assert_eq!(server.written(), SASL[..], "the header that is served");
 
     let mut server = Server::new(config());
     server.receive(Script::default().header(AMQP));
