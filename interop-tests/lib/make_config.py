@@ -5,7 +5,9 @@
 
 * ``lockstep.toml``   two namespaces; one queue per scenario, from ``queues.json``
 * ``policies.json``   policy name -> key; the keys are made anew on every run
-* ``certs/``          a throw-away CA and a server certificate for the loopback names
+* ``certs/``          a throw-away CA and a server certificate for the loopback names; another CA and
+  client certificates: ``client`` (may send and listen), ``stranger`` (no rights), ``foreign``
+  (not of that CA)
 
 Every suite (Python, JavaScript, raw frames) starts its own brokers from these files,
 so a queue, a policy or a lock duration means the same in all of them.
@@ -31,6 +33,9 @@ NAMESPACE_POLICIES = {
     "listen-only": ["Listen"],
     "send-only": ["Send"],
 }
+
+# Subject of certs/client.pem; may send and listen everywhere in the first namespace.
+CLIENT_SUBJECT = "CN=worker"
 
 DEFAULTS = {"requires_session": False, "lock_duration_s": 60, "max_delivery_count": 10}
 
@@ -67,7 +72,12 @@ def configuration() -> tuple[str, dict]:
     keys["queue-policy"] = new_key()
     keys["other"] = new_key()
 
-    parts = [f'[[namespace]]\nname = "{NAMESPACE}"\nhost_names = ["{NAMESPACE_HOST}"]\n']
+    parts = [
+        '[tls]\ncertificate_file = "certs/server.pem"\nkey_file = "certs/server-key.pem"\n'
+        'client_ca = "certs/client-ca.pem"\n'
+    ]
+    parts.append(f'[[namespace]]\nname = "{NAMESPACE}"\nhost_names = ["{NAMESPACE_HOST}"]\n')
+    parts.append(f'[[namespace.client_certificate]]\nsubject = "{CLIENT_SUBJECT}"\nrights = ["Send", "Listen"]\n')
     for name, rights in NAMESPACE_POLICIES.items():
         secondary = keys["root.secondary"] if name == "root" else None
         parts.append(toml_policy("namespace.policy", name, rights, keys[name], secondary))
@@ -75,6 +85,8 @@ def configuration() -> tuple[str, dict]:
         parts.append(toml_queue(name, settings))
         if name == "a_queue_policy_opens_only_its_queue":
             parts.append(toml_policy("namespace.queue.policy", "queue-policy", ["Send", "Listen"], keys["queue-policy"]))
+        if name == "a_client_certificate_opens_what_it_is_named_for":
+            parts.append('[[namespace.queue.client_certificate]]\nsan = "auditor.example"\nrights = ["Listen"]\n')
 
     parts.append(f'[[namespace]]\nname = "{OTHER_NAMESPACE}"\nhost_names = ["{OTHER_NAMESPACE_HOST}"]\n')
     parts.append(toml_policy("namespace.policy", "other", ["Manage", "Send", "Listen"], keys["other"]))
@@ -86,29 +98,50 @@ def openssl(*arguments: str) -> None:
     subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
 
-def make_certificates(directory: pathlib.Path) -> None:
-    """A CA and a server certificate that names the loopback addresses and both namespaces."""
-    directory.mkdir(parents=True, exist_ok=True)
-    authority, key = directory / "ca.pem", directory / "ca-key.pem"
+def make_authority(directory: pathlib.Path, name: str, common_name: str) -> None:
+    """NAME.pem and NAME-key.pem."""
     openssl(
         "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
-        "-subj", "/CN=interop test CA", "-addext", "basicConstraints=critical,CA:TRUE",
-        "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", str(key), "-out", str(authority),
+        "-subj", f"/CN={common_name}", "-addext", "basicConstraints=critical,CA:TRUE",
+        "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        "-keyout", str(directory / f"{name}-key.pem"), "-out", str(directory / f"{name}.pem"),
     )  # fmt: skip
-    request, server_key = directory / "server.csr", directory / "server-key.pem"
+
+
+def make_certificate(
+    directory: pathlib.Path, name: str, authority: str, subject: str, usage: str, names: str | None = None
+) -> None:
+    """NAME.pem and NAME-key.pem, signed by an authority made before."""
+    request, extensions = directory / f"{name}.csr", directory / f"{name}.ext"
     openssl(
         "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-subj", "/CN=localhost", "-keyout", str(server_key), "-out", str(request),
+        "-subj", subject, "-keyout", str(directory / f"{name}-key.pem"), "-out", str(request),
     )  # fmt: skip
-    extensions = directory / "server.ext"
-    extensions.write_text(
-        "basicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth\n"
-        f"subjectAltName=DNS:localhost,DNS:{NAMESPACE_HOST},DNS:{OTHER_NAMESPACE_HOST},IP:127.0.0.1,IP:::1\n"
-    )
+    lines = ["basicConstraints=CA:FALSE", "keyUsage=digitalSignature", f"extendedKeyUsage={usage}"]
+    if names:
+        lines.append(f"subjectAltName={names}")
+    extensions.write_text("\n".join(lines) + "\n")
     openssl(
-        "x509", "-req", "-in", str(request), "-CA", str(authority), "-CAkey", str(key), "-CAcreateserial",
-        "-days", "30", "-extfile", str(extensions), "-out", str(directory / "server.pem"),
+        "x509", "-req", "-in", str(request), "-CA", str(directory / f"{authority}.pem"),
+        "-CAkey", str(directory / f"{authority}-key.pem"), "-CAcreateserial",
+        "-days", "30", "-extfile", str(extensions), "-out", str(directory / f"{name}.pem"),
     )  # fmt: skip
+
+
+def make_certificates(directory: pathlib.Path) -> None:
+    """A CA and a server certificate that names the loopback addresses and both namespaces; a CA of
+    client certificates and some of these."""
+    directory.mkdir(parents=True, exist_ok=True)
+    make_authority(directory, "ca", "interop test CA")
+    make_certificate(
+        directory, "server", "ca", "/CN=localhost", "serverAuth",
+        f"DNS:localhost,DNS:{NAMESPACE_HOST},DNS:{OTHER_NAMESPACE_HOST},IP:127.0.0.1,IP:::1",
+    )  # fmt: skip
+    make_authority(directory, "client-ca", "interop test client CA")
+    make_certificate(directory, "client", "client-ca", "/CN=worker", "clientAuth")
+    make_certificate(directory, "auditor", "client-ca", "/CN=auditor", "clientAuth", "DNS:auditor.example")
+    make_certificate(directory, "stranger", "client-ca", "/CN=stranger", "clientAuth")
+    make_certificate(directory, "foreign", "ca", "/CN=worker", "clientAuth")
 
 
 def main() -> None:

@@ -51,6 +51,9 @@ pub(crate) struct ServeArgs {
     /// Private key of the certificate, PEM
     #[arg(long, env = "LOCKSTEP_KEY", value_name = "PEM", requires = "cert")]
     key: Option<PathBuf>,
+    /// Authorities of client certificates, PEM; with it clients may authenticate by certificate
+    #[arg(long, env = "LOCKSTEP_CLIENT_CA", value_name = "PEM")]
+    client_ca: Option<PathBuf>,
     /// For development: the emulator's well-known credential, a self-made certificate, ports
     /// 5672, 5671 and 5300, a sample queue; on loopback only
     #[arg(long, env = "LOCKSTEP_DEV", value_parser = BoolishValueParser::new())]
@@ -86,6 +89,7 @@ impl ServeArgs {
             listen: self.listen.clone(),
             certificate_file: self.cert.clone(),
             key_file: self.key.clone(),
+            client_ca_file: self.client_ca.clone(),
             dev: self.dev,
             dev_allow_remote: self.dev_allow_remote,
             log_format: self.log_format.map(|format| match format {

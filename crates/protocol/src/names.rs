@@ -13,6 +13,8 @@ pub mod sasl {
     pub const PLAIN: &str = "PLAIN";
     /// No credentials; tokens follow on `$cbs`.
     pub const ANONYMOUS: &str = "ANONYMOUS";
+    /// By the client certificate of TLS; offered where there is a verified one, after the others.
+    pub const EXTERNAL: &str = "EXTERNAL";
     /// The order in which the server offers them: clients that choose by server order take the
     /// first they know.
     pub const OFFERED: [&str; 3] = [MSSBCBS, PLAIN, ANONYMOUS];

@@ -36,6 +36,8 @@ pub(crate) struct ServerContext {
     pub(crate) namespaces: Vec<NamespaceContext>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) engine_config: Arc<amqp::Config>,
+    /// The same for connections with a verified client certificate: with SASL EXTERNAL.
+    pub(crate) engine_config_external: Arc<amqp::Config>,
 }
 
 impl std::fmt::Debug for ServerContext {

@@ -5,12 +5,14 @@
 //!
 //! *Session trap*: AMQP sessions and message sessions are unrelated; names here say which.
 
+mod client_certificate;
 pub mod config;
 mod connection;
 mod connection_driver;
 mod context;
 mod dev_certificate;
 mod disk;
+mod distinguished_name;
 mod health;
 mod http;
 mod listener;

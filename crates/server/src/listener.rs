@@ -22,6 +22,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    client_certificate::ClientCertificate,
     config::ListenConfig,
     http::{self, Health, UpgradedBytes},
     sniff::{Replay, Sniffed, answer_and_close, sniff},
@@ -64,6 +65,8 @@ pub(crate) struct Accepted {
     pub(crate) peer: SocketAddr,
     /// The host that the client named in its TLS handshake.
     pub(crate) sni: Option<String>,
+    /// The certificate that it showed in that handshake and that was verified.
+    pub(crate) certificate: Option<ClientCertificate>,
     /// How it came in.
     pub(crate) transport: TransportKind,
 }
@@ -218,9 +221,12 @@ async fn serve_connection<S: Services>(stream: TcpStream, peer: SocketAddr, shar
         Sniffed::Nothing => {}
         Sniffed::Amqp(stream) => {
             let (stream, transport) = (ByteStream::Tcp(stream), TransportKind::Tcp);
-            shared.services.amqp(Accepted { stream, peer, sni: None, transport }).await;
+            let (sni, certificate) = (None, None);
+            shared.services.amqp(Accepted { stream, peer, sni, certificate, transport }).await;
         }
-        Sniffed::Http(stream) => serve_http(stream, peer, None, TransportKind::WebSocket, &shared).await,
+        Sniffed::Http(stream) => {
+            serve_http(stream, peer, (None, None), TransportKind::WebSocket, &shared).await
+        }
         Sniffed::Tls(stream) => match &shared.tls {
             Some(acceptor) => serve_tls(acceptor.clone(), stream, peer, &shared).await,
             None => {
@@ -269,14 +275,25 @@ async fn serve_tls<S: Services>(
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_elapsed) => return tracing::debug!(%peer, "TLS handshake not done in time"),
     };
-    let sni = stream.get_ref().1.server_name().map(str::to_owned);
+    let handshake = stream.get_ref().1;
+    let sni = handshake.server_name().map(str::to_owned);
+    let shown = handshake.peer_certificates().and_then(<[_]>::first);
+    let certificate = shown.and_then(|shown| match ClientCertificate::read(shown) {
+        Ok(certificate) => Some(certificate),
+        Err(error) => {
+            tracing::warn!(%peer, %error, "a verified client certificate cannot be read");
+            None
+        }
+    });
     match sniff_in_time(stream, peer, &shared.stop).await {
         Sniffed::Nothing => {}
         Sniffed::Amqp(stream) => {
             let (stream, transport) = (ByteStream::Tls(Box::new(stream)), TransportKind::Tls);
-            shared.services.amqp(Accepted { stream, peer, sni, transport }).await;
+            shared.services.amqp(Accepted { stream, peer, sni, certificate, transport }).await;
         }
-        Sniffed::Http(stream) => serve_http(stream, peer, sni, TransportKind::WebSocketTls, shared).await,
+        Sniffed::Http(stream) => {
+            serve_http(stream, peer, (sni, certificate), TransportKind::WebSocketTls, shared).await;
+        }
         Sniffed::Tls(stream) | Sniffed::Unknown(stream) => answer(stream, NOT_UNDERSTOOD).await,
     }
 }
@@ -284,14 +301,14 @@ async fn serve_tls<S: Services>(
 async fn serve_http<S: Services>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
-    sni: Option<String>,
+    (sni, certificate): (Option<String>, Option<ClientCertificate>),
     transport: TransportKind,
     shared: &Shared<S>,
 ) {
     let health = || shared.services.health();
     if let Some(socket) = http::serve(stream, health, shared.stop.clone()).await {
         let stream = ByteStream::WebSocket(Box::new(socket));
-        shared.services.amqp(Accepted { stream, peer, sni, transport }).await;
+        shared.services.amqp(Accepted { stream, peer, sni, certificate, transport }).await;
     }
 }
 

@@ -77,7 +77,7 @@ impl Fixture {
 fn certificate(directory: &std::path::Path) -> (Option<TlsAcceptor>, Option<TlsConnector>) {
     use lockstep_model::Clock as _;
     let files = dev_certificate::ensure(directory, &[], SystemClock::new().now().utc).unwrap();
-    let acceptor = tls::acceptor(&files.certificate_file, &files.key_file).unwrap();
+    let acceptor = tls::acceptor(&files.certificate_file, &files.key_file, None).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(&files.ca_file).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

@@ -9,6 +9,7 @@ use lockstep_broker::{
     runtime::{Broker, BrokerConfig, BrokerError, NamespaceDefinition},
 };
 use lockstep_model::Clock;
+use lockstep_protocol::names::sasl;
 use lockstep_store::{RocksOptions, RocksStore, Store};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -105,10 +106,14 @@ struct ServerServices {
 impl Services for ServerServices {
     async fn amqp(&self, accepted: Accepted) {
         let now = self.context.clock.now();
-        let engine =
-            amqp::Connection::server(Arc::clone(&self.context.engine_config), amqp::Time(now.mono.micros()));
+        let config = match accepted.certificate {
+            Some(_) => &self.context.engine_config_external,
+            None => &self.context.engine_config,
+        };
+        let engine = amqp::Connection::server(Arc::clone(config), amqp::Time(now.mono.micros()));
         tracing::debug!(peer = %accepted.peer, transport = ?accepted.transport, "connection accepted");
-        let connection = Connection::new(engine, Arc::clone(&self.context), accepted.sni, now);
+        let connection =
+            Connection::new(engine, Arc::clone(&self.context), (accepted.sni, accepted.certificate), now);
         let clock = Arc::clone(&self.context.clock);
         connection_driver::drive(accepted.stream, connection, clock, self.stop.clone()).await;
         tracing::debug!(peer = %accepted.peer, "connection ended");
@@ -172,16 +177,18 @@ fn certificate(
     config: &ResolvedConfig,
     clock: &dyn Clock,
 ) -> anyhow::Result<(Option<tokio_rustls::TlsAcceptor>, Option<PathBuf>)> {
+    let client_ca_file = config.client_ca_file.as_deref();
     Ok(match &config.tls {
         None => (None, None),
         Some(TlsConfig::Files { certificate_file, key_file }) => {
-            (Some(tls::acceptor(certificate_file, key_file)?), None)
+            (Some(tls::acceptor(certificate_file, key_file, client_ca_file)?), None)
         }
         Some(TlsConfig::SelfMade) => {
             let hosts: Vec<String> =
                 config.namespaces.iter().flat_map(|namespace| namespace.host_names.clone()).collect();
             let made = dev_certificate::ensure(&config.data_dir, &hosts, clock.now().utc)?;
-            (Some(tls::acceptor(&made.certificate_file, &made.key_file)?), Some(made.ca_file))
+            let acceptor = tls::acceptor(&made.certificate_file, &made.key_file, client_ca_file)?;
+            (Some(acceptor), Some(made.ca_file))
         }
     })
 }
@@ -224,15 +231,17 @@ fn context(config: &ResolvedConfig, broker: &Broker, clock: Arc<dyn Clock>) -> a
     let engine_config = amqp::Config {
         idle_time_out_ms: (idle_time_out_ms > 0).then_some(idle_time_out_ms),
         sasl: amqp::SaslPolicy {
-            // In the order of the real service: clients that go by it take the first they know.
-            mechanisms: ["MSSBCBS", "PLAIN", "ANONYMOUS"].map(amqp::types::Symbol::new).to_vec(),
+            mechanisms: sasl::OFFERED.map(amqp::types::Symbol::new).to_vec(),
             required: false,
         },
         ..amqp::Config::default()
     };
+    let mut external = engine_config.clone();
+    external.sasl.mechanisms.push(sasl::EXTERNAL.into());
     Ok(ServerContext {
         namespaces: namespaces.collect::<anyhow::Result<_>>()?,
         clock,
         engine_config: Arc::new(engine_config),
+        engine_config_external: Arc::new(external),
     })
 }

@@ -63,7 +63,14 @@ fn namespace(node: &Node, emulator_defaults: bool, report: &mut Report) -> Optio
         }
     }
     let name = required_name(&section, "Name", report)?;
-    Some(RawNamespace { name, host_names: Vec::new(), policies: Vec::new(), queues, topics_left_out })
+    Some(RawNamespace {
+        name,
+        host_names: Vec::new(),
+        policies: Vec::new(),
+        client_certificates: Vec::new(),
+        queues,
+        topics_left_out,
+    })
 }
 
 fn queue(node: &Node, emulator_defaults: bool, report: &mut Report) -> Option<RawQueue> {
@@ -75,7 +82,9 @@ fn queue(node: &Node, emulator_defaults: bool, report: &mut Report) -> Option<Ra
         lock_duration: None,
         max_delivery_count: None,
         max_message_size_bytes: None,
+        auto_renew_while_link_open: None,
         policies: Vec::new(),
+        client_certificates: Vec::new(),
         name,
     };
     let properties = section.node("Properties");

@@ -119,6 +119,14 @@ pub(super) static TLS: Table = Table {
             "required",
             "PEM file with the private key (PKCS#8, PKCS#1 or SEC1). `--key` wins over it.",
         ),
+        key(
+            "client_ca",
+            TEXT,
+            "no client certificates",
+            "PEM file with the authorities of client certificates. With it clients are asked for a \
+             certificate; they may come without one, not with one that does not verify. `--client-ca` wins \
+             over it.",
+        ),
     ],
 };
 
@@ -161,6 +169,7 @@ pub(super) static NAMESPACE: Table = Table {
             "Host names by which clients mean this namespace, besides its name and `localhost`.",
         ),
         key("policy", TABLES, "none", "Shared access policies for the whole namespace."),
+        key("client_certificate", TABLES, "none", "Rights of client certificates in the whole namespace."),
         key("queue", TABLES, "none", "Queues."),
         key("topic", TABLES, "none", LATER),
     ],
@@ -192,6 +201,43 @@ pub(super) static NAMESPACE_POLICY: Table =
 
 pub(super) static QUEUE_POLICY: Table =
     Table { format: Format::Toml, path: "namespace.queue.policy", repeated: true, keys: POLICY_KEYS };
+
+const CLIENT_CERTIFICATE_KEYS: &[Key] = &[
+    key(
+        "subject",
+        TEXT,
+        "this or `san` is required",
+        "The certificate's subject as RFC 4514 writes it, such as `CN=worker,O=Acme`: all of it, the last \
+         part of the certificate first; letter case counts.",
+    ),
+    key(
+        "san",
+        TEXT,
+        "",
+        "A DNS name, e-mail address or URI among the certificate's subject alternative names.",
+    ),
+    key(
+        "rights",
+        "a list of \"Send\", \"Listen\" and \"Manage\"",
+        "required",
+        "What a client with such a certificate may do that authenticates by SASL EXTERNAL; `Manage` \
+         includes the other two.",
+    ),
+];
+
+pub(super) static NAMESPACE_CLIENT_CERTIFICATE: Table = Table {
+    format: Format::Toml,
+    path: "namespace.client_certificate",
+    repeated: true,
+    keys: CLIENT_CERTIFICATE_KEYS,
+};
+
+pub(super) static QUEUE_CLIENT_CERTIFICATE: Table = Table {
+    format: Format::Toml,
+    path: "namespace.queue.client_certificate",
+    repeated: true,
+    keys: CLIENT_CERTIFICATE_KEYS,
+};
 
 pub(super) static QUEUE: Table = Table {
     format: Format::Toml,
@@ -229,7 +275,16 @@ pub(super) static QUEUE: Table = Table {
             "`262144`",
             "Largest encoded message, also of a message-session state, 1024 to 104857600.",
         ),
+        key(
+            "auto_renew_while_link_open",
+            BOOL,
+            "`false`",
+            "Whether the broker renews the message-session lock of a link, and each message lock that was \
+             given to a link, whenever it would expire while that link is attached. For clients that cannot \
+             renew.",
+        ),
         key("policy", TABLES, "none", "Shared access policies for this queue alone."),
+        key("client_certificate", TABLES, "none", "Rights of client certificates on this queue alone."),
         key("default_message_time_to_live_s", SECONDS, "for ever", LATER),
         key("dead_lettering_on_message_expiration", BOOL, "`false`", LATER),
         key("requires_duplicate_detection", BOOL, "`false`", LATER),
@@ -333,8 +388,10 @@ static DOCUMENTED: &[&Table] = &[
     &LIMITS,
     &NAMESPACE,
     &NAMESPACE_POLICY,
+    &NAMESPACE_CLIENT_CERTIFICATE,
     &QUEUE,
     &QUEUE_POLICY,
+    &QUEUE_CLIENT_CERTIFICATE,
     &EMULATOR_ROOT,
     &EMULATOR_USER_CONFIG,
     &EMULATOR_LOGGING,

@@ -22,10 +22,11 @@ use std::{
 
 use lockstep_model::Right;
 
+pub use crate::{client_certificate::CertificateName, distinguished_name::DistinguishedName};
 pub use keys::reference_markdown;
 pub use resolved::{
-    LimitsConfig, ListenConfig, LogFormat, NamespaceConfig, OnConnectionLoss, PolicyConfig, QueueConfig,
-    ResolvedConfig, TlsConfig,
+    ClientCertificateConfig, LimitsConfig, ListenConfig, LogFormat, NamespaceConfig, OnConnectionLoss,
+    PolicyConfig, QueueConfig, ResolvedConfig, TlsConfig,
 };
 pub use secret::Secret;
 pub use section::Problem;
@@ -67,6 +68,8 @@ pub struct LoadOptions {
     pub certificate_file: Option<PathBuf>,
     /// `--key`.
     pub key_file: Option<PathBuf>,
+    /// `--client-ca`.
+    pub client_ca_file: Option<PathBuf>,
     /// `--dev`.
     pub dev: bool,
     /// `--dev-allow-remote`.
@@ -185,12 +188,15 @@ fn dev_namespace() -> RawNamespace {
         lock_duration: None,
         max_delivery_count: None,
         max_message_size_bytes: None,
+        auto_renew_while_link_open: None,
         policies: Vec::new(),
+        client_certificates: Vec::new(),
     };
     RawNamespace {
         name: named(DEV_NAMESPACE),
         host_names: Vec::new(),
         policies: Vec::new(),
+        client_certificates: Vec::new(),
         queues: vec![queue],
         topics_left_out: Vec::new(),
     }
@@ -264,6 +270,7 @@ impl Settings<'_> {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> ResolvedConfig {
         let tls = self.tls();
+        let client_ca_file = self.client_ca(tls.is_some(), &namespaces);
         let listen = self.listen(tls.is_some());
         let (data_dir, data_dir_is_default) = self.data_dir(environment);
         let on_loss_default =
@@ -287,6 +294,7 @@ impl Settings<'_> {
             data_dir_is_default,
             listen,
             tls,
+            client_ca_file,
             message_session_on_connection_loss: on_loss.unwrap_or(on_loss_default),
             limits,
             log_format: self.options.log_format.or(log_format).unwrap_or(LogFormat::Text),
@@ -314,6 +322,35 @@ impl Settings<'_> {
             }),
             _ => options.dev.then_some(TlsConfig::SelfMade),
         }
+    }
+
+    fn client_ca(&mut self, tls: bool, namespaces: &[NamespaceConfig]) -> Option<PathBuf> {
+        let of_file = self.raw.client_ca_file.take();
+        let (file, origin) = match (&self.options.client_ca_file, of_file) {
+            (Some(file), _) => (file.clone(), Origin::option("--client-ca")),
+            (None, Some(file)) => (beside(&file.origin.file, &file.value), file.origin),
+            (None, None) => {
+                if let Some(unused) = namespaces.iter().find(|config| !config.client_certificates.is_empty())
+                {
+                    let text = format!(
+                        "namespace \"{}\" gives rights to client certificates, but none are asked for; add \
+                         client_ca to [tls], or give --client-ca",
+                        unused.name
+                    );
+                    let origin = match &self.options.config {
+                        Some(file) => Origin { file: file.as_path().into(), line: 1 },
+                        None => Origin::option("--config"),
+                    };
+                    self.warnings.push(Problem { origin, text });
+                }
+                return None;
+            }
+        };
+        if !tls {
+            let text = "client certificates need TLS: give the server a certificate and its key as well";
+            self.problem(&origin, text);
+        }
+        Some(file)
     }
 
     fn listen(&mut self, tls: bool) -> Vec<ListenConfig> {

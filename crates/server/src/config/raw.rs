@@ -11,6 +11,7 @@ use super::{
     section::{Located, Report, Section, suggestion},
     tree::{Node, Value},
 };
+use crate::{client_certificate::CertificateName, distinguished_name::DistinguishedName};
 
 /// Everything a `lockstep.toml` may say.
 #[derive(Debug, Default)]
@@ -21,6 +22,7 @@ pub(super) struct RawConfig {
     pub(super) log_format: Option<Located<String>>,
     pub(super) certificate_file: Option<Located<PathBuf>>,
     pub(super) key_file: Option<Located<PathBuf>>,
+    pub(super) client_ca_file: Option<Located<PathBuf>>,
     pub(super) connections_count_max: Option<Located<u64>>,
     pub(super) idle_timeout: Option<Located<Duration>>,
     pub(super) namespaces: Vec<RawNamespace>,
@@ -32,6 +34,7 @@ pub(super) struct RawNamespace {
     pub(super) name: Located<String>,
     pub(super) host_names: Vec<Located<String>>,
     pub(super) policies: Vec<RawPolicy>,
+    pub(super) client_certificates: Vec<RawClientCertificate>,
     pub(super) queues: Vec<RawQueue>,
     pub(super) topics_left_out: Vec<Located<String>>,
 }
@@ -46,7 +49,9 @@ pub(super) struct RawQueue {
     pub(super) lock_duration: Option<Located<Duration>>,
     pub(super) max_delivery_count: Option<Located<u64>>,
     pub(super) max_message_size_bytes: Option<Located<u64>>,
+    pub(super) auto_renew_while_link_open: Option<Located<bool>>,
     pub(super) policies: Vec<RawPolicy>,
+    pub(super) client_certificates: Vec<RawClientCertificate>,
 }
 
 /// A shared access policy.
@@ -55,6 +60,13 @@ pub(super) struct RawPolicy {
     pub(super) name: Located<String>,
     pub(super) primary_key: Option<Located<KeySource>>,
     pub(super) secondary_key: Option<Located<KeySource>>,
+    pub(super) rights: Vec<Located<Right>>,
+}
+
+/// The rights of a client certificate.
+#[derive(Debug)]
+pub(super) struct RawClientCertificate {
+    pub(super) name: Located<CertificateName>,
     pub(super) rights: Vec<Located<Right>>,
 }
 
@@ -79,11 +91,15 @@ pub(super) fn read(root: &Node, report: &mut Report) -> RawConfig {
     if let Some(tls) = section.node("tls").and_then(|node| Section::open(node, &keys::TLS, report)) {
         config.certificate_file = path(&tls, "certificate_file", report);
         config.key_file = path(&tls, "key_file", report);
+        config.client_ca_file = path(&tls, "client_ca", report);
+        // The certificate may come from the command line.
+        let authority_alone = config.client_ca_file.is_some()
+            && ["certificate_file", "key_file"].iter().all(|key| tls.node(key).is_none());
         for (missing, name, other) in [
             (config.certificate_file.is_none(), "certificate_file", "key_file"),
             (config.key_file.is_none(), "key_file", "certificate_file"),
         ] {
-            if missing {
+            if missing && !authority_alone {
                 report.problem(tls.line, format!("[tls] needs {name} besides {other}"));
             }
         }
@@ -101,6 +117,7 @@ fn namespace(node: &Node, report: &mut Report) -> Option<RawNamespace> {
     let section = Section::open(node, &keys::NAMESPACE, report)?;
     let queues = section.nodes("queue", report).iter().filter_map(|node| queue(node, report)).collect();
     let policies = policies(&section, &keys::NAMESPACE_POLICY, report);
+    let client_certificates = client_certificates(&section, &keys::NAMESPACE_CLIENT_CERTIFICATE, report);
     let mut topics_left_out = Vec::new();
     for node in section.nodes("topic", report) {
         let name = match &node.value {
@@ -114,7 +131,7 @@ fn namespace(node: &Node, report: &mut Report) -> Option<RawNamespace> {
     }
     let host_names = section.texts("host_names", report);
     let name = required_name(&section, "name", report)?;
-    Some(RawNamespace { name, host_names, policies, queues, topics_left_out })
+    Some(RawNamespace { name, host_names, policies, client_certificates, queues, topics_left_out })
 }
 
 /// Warns that a topic is left out.
@@ -133,7 +150,9 @@ fn queue(node: &Node, report: &mut Report) -> Option<RawQueue> {
     let lock_duration = section.seconds("lock_duration_s", report);
     let max_delivery_count = section.count("max_delivery_count", report);
     let max_message_size_bytes = section.count("max_message_size_bytes", report);
+    let auto_renew_while_link_open = section.bool("auto_renew_while_link_open", report);
     let policies = policies(&section, &keys::QUEUE_POLICY, report);
+    let client_certificates = client_certificates(&section, &keys::QUEUE_CLIENT_CERTIFICATE, report);
     let name = name?;
     let mut later = Later { queue: &name.value, report };
     let time_to_live = section.seconds("default_message_time_to_live_s", later.report);
@@ -155,7 +174,9 @@ fn queue(node: &Node, report: &mut Report) -> Option<RawQueue> {
         lock_duration,
         max_delivery_count,
         max_message_size_bytes,
+        auto_renew_while_link_open,
         policies,
+        client_certificates,
     })
 }
 
@@ -187,6 +208,60 @@ fn policy(node: &Node, table: &'static keys::Table, report: &mut Report) -> Opti
     let secondary = ["secondary_key", "secondary_key_file", "secondary_key_env"];
     let primary_key = key_source(&section, primary, report);
     let secondary_key = key_source(&section, secondary, report);
+    let rights = rights(&section, report);
+    let name = required_name(&section, "name", report)?;
+    if primary.iter().all(|key| section.node(key).is_none()) {
+        report.problem(
+            name.origin.line,
+            format!(
+                "policy \"{}\" has no key; write primary_key, primary_key_file or primary_key_env",
+                name.value
+            ),
+        );
+    }
+    Some(RawPolicy { name, primary_key, secondary_key, rights })
+}
+
+fn client_certificates(
+    section: &Section<'_>,
+    table: &'static keys::Table,
+    report: &mut Report,
+) -> Vec<RawClientCertificate> {
+    let nodes = section.nodes("client_certificate", report);
+    nodes.iter().filter_map(|node| client_certificate(node, table, report)).collect()
+}
+
+fn client_certificate(
+    node: &Node,
+    table: &'static keys::Table,
+    report: &mut Report,
+) -> Option<RawClientCertificate> {
+    let section = Section::open(node, table, report)?;
+    let rights = rights(&section, report);
+    let name = match (section.text("subject", report), section.text("san", report)) {
+        (Some(subject), None) => match DistinguishedName::parse(&subject.value) {
+            Ok(name) => Located { value: CertificateName::Subject(name), origin: subject.origin },
+            Err(problem) => {
+                let text = format!(
+                    "subject must be a distinguished name such as \"CN=worker,O=Acme\"; it {problem}"
+                );
+                report.problem(subject.origin.line, text);
+                return None;
+            }
+        },
+        (None, Some(san)) if !san.value.is_empty() => {
+            Located { value: CertificateName::AlternativeName(san.value), origin: san.origin }
+        }
+        _ => {
+            report.problem(section.line, format!("{} needs either subject or san", section.title()));
+            return None;
+        }
+    };
+    Some(RawClientCertificate { name, rights })
+}
+
+/// The rights of a policy or certificate; none at all is a problem.
+fn rights(section: &Section<'_>, report: &mut Report) -> Vec<Located<Right>> {
     let mut rights = Vec::new();
     for text in section.texts("rights", report) {
         if let Some(value) = right(&text.value) {
@@ -204,20 +279,10 @@ fn policy(node: &Node, table: &'static keys::Table, report: &mut Report) -> Opti
         let line = section.line_of("rights");
         report.problem(
             line,
-            format!("{} needs rights, such as rights = [\"Send\", \"Listen\"]", table.title()),
+            format!("{} needs rights, such as rights = [\"Send\", \"Listen\"]", section.title()),
         );
     }
-    let name = required_name(&section, "name", report)?;
-    if primary.iter().all(|key| section.node(key).is_none()) {
-        report.problem(
-            name.origin.line,
-            format!(
-                "policy \"{}\" has no key; write primary_key, primary_key_file or primary_key_env",
-                name.value
-            ),
-        );
-    }
-    Some(RawPolicy { name, primary_key, secondary_key, rights })
+    rights
 }
 
 /// Takes a right by its name, as Azure spells it.

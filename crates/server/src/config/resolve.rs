@@ -10,8 +10,8 @@ use lockstep_model::{EntityName, QueueDescription, Right};
 
 use super::{
     keys::Format,
-    raw::{KeySource, RawNamespace, RawPolicy, RawQueue},
-    resolved::{NamespaceConfig, PolicyConfig, QueueConfig},
+    raw::{KeySource, RawClientCertificate, RawNamespace, RawPolicy, RawQueue},
+    resolved::{ClientCertificateConfig, NamespaceConfig, PolicyConfig, QueueConfig},
     secret::Secret,
     section::{Located, Problem},
     tree::Origin,
@@ -74,6 +74,9 @@ impl<'a> Resolver<'a> {
         for policy in &raw.policies {
             self.add_policy(at, None, policy);
         }
+        for certificate in &raw.client_certificates {
+            self.add_client_certificate(at, None, certificate);
+        }
         for queue in &raw.queues {
             self.add_queue(at, queue);
         }
@@ -90,6 +93,7 @@ impl<'a> Resolver<'a> {
                 name: name.value.clone(),
                 host_names: Vec::new(),
                 policies: Vec::new(),
+                client_certificates: Vec::new(),
                 queues: Vec::new(),
                 topics_left_out: Vec::new(),
             };
@@ -185,6 +189,9 @@ impl<'a> Resolver<'a> {
         if let Some(size) = &raw.max_message_size_bytes {
             description.max_message_size_bytes = size.value;
         }
+        if let Some(renews) = &raw.auto_renew_while_link_open {
+            description.auto_renew_while_link_open = renews.value;
+        }
         if let Err(invalid) = description.validate() {
             let (origin, spelling) = raw.place_of(invalid.property);
             self.problem(&origin, format!("{spelling} {}", invalid.problem));
@@ -192,10 +199,27 @@ impl<'a> Resolver<'a> {
         for policy in &raw.policies {
             self.add_policy(at, Some(&name), policy);
         }
+        for certificate in &raw.client_certificates {
+            self.add_client_certificate(at, Some(&name), certificate);
+        }
         let origin = raw.name.origin.clone();
         let requires_session_origin =
             raw.requires_session.as_ref().map_or_else(|| origin.clone(), |key| key.origin.clone());
         self.namespaces[at].0.queues.push(QueueConfig { description, origin, requires_session_origin });
+    }
+
+    fn add_client_certificate(&mut self, at: usize, scope: Option<&EntityName>, raw: &RawClientCertificate) {
+        let certificate = ClientCertificateConfig {
+            name: raw.name.value.clone(),
+            rights: with_implied(raw.rights.iter().map(|right| right.value)),
+            scope: scope.cloned(),
+        };
+        let certificates = &mut self.namespaces[at].0.client_certificates;
+        if certificates.iter().any(|other| other.name == certificate.name && other.scope == certificate.scope)
+        {
+            return self.problem(&raw.name.origin, "this client certificate stands twice");
+        }
+        certificates.push(certificate);
     }
 
     fn add_policy(&mut self, at: usize, scope: Option<&EntityName>, raw: &RawPolicy) {
@@ -273,6 +297,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn warn_of_missing_policies(&mut self) {
         for (namespace, seen) in &self.namespaces {
             if namespace.policies.is_empty()
+                && namespace.client_certificates.is_empty()
                 && let Some(origin) = seen.places.first()
             {
                 let text = format!(

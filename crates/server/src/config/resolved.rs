@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use lockstep_model::{EntityName, QueueDescription, Right};
 
 use super::{secret::Secret, tree::Origin};
+use crate::client_certificate::CertificateName;
 
 /// Everything the server needs to start.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct ResolvedConfig {
     pub listen: Vec<ListenConfig>,
     /// The server's certificate; none means no TLS.
     pub tls: Option<TlsConfig>,
+    /// Authorities of client certificates; without any, none are asked for.
+    pub client_ca_file: Option<PathBuf>,
     /// What becomes of a message-session lock whose connection breaks (semantics D-3).
     pub message_session_on_connection_loss: OnConnectionLoss,
     /// Bounds of the process.
@@ -40,6 +43,8 @@ pub struct NamespaceConfig {
     pub host_names: Vec<String>,
     /// Its shared access policies and those of its entities.
     pub policies: Vec<PolicyConfig>,
+    /// What clients may do that authenticate by certificate.
+    pub client_certificates: Vec<ClientCertificateConfig>,
     /// Its queues.
     pub queues: Vec<QueueConfig>,
     /// Topics that a file asks for and a later version brings.
@@ -68,6 +73,17 @@ pub struct PolicyConfig {
     /// Another key that is valid for it.
     pub secondary_key: Option<Secret>,
     /// What it allows, sorted; where there is `Manage` there are the other two.
+    pub rights: Vec<Right>,
+    /// The entity it is for; none for the whole namespace.
+    pub scope: Option<EntityName>,
+}
+
+/// The rights of a client that authenticates by its certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientCertificateConfig {
+    /// Which certificate.
+    pub name: CertificateName,
+    /// What it allows, as for a policy.
     pub rights: Vec<Right>,
     /// The entity it is for; none for the whole namespace.
     pub scope: Option<EntityName>,

@@ -115,6 +115,7 @@ requires_session = true
 lock_duration_s = 7.5
 max_delivery_count = 3
 max_message_size_bytes = 2048
+auto_renew_while_link_open = true
 [[namespace.queue.policy]]
 name = "reader"
 primary_key = "three"
@@ -133,6 +134,7 @@ rights = ["Listen"]
     assert_eq!(queue.description.lock_duration, Duration::from_millis(7500));
     assert_eq!(queue.description.max_delivery_count, 3);
     assert_eq!(queue.description.max_message_size_bytes, 2048);
+    assert!(queue.description.auto_renew_while_link_open);
     assert_eq!(fixture.short(&queue.origin.to_string()), "lockstep.toml:11");
     assert_eq!(fixture.short(&queue.requires_session_origin.to_string()), "lockstep.toml:12");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
@@ -531,6 +533,61 @@ fn settings_outside_their_choices_are_refused() {
             "lockstep.toml:3: connections_count_max must be between 1 and 1000000, not 0",
         ]
     );
+}
+
+const CERTIFICATE: &str =
+    "[[namespace]]\nname = \"ns\"\n[[namespace.client_certificate]]\nrights = [\"Send\"]\n";
+
+#[test]
+fn client_certificates_get_rights_in_a_namespace_or_on_a_queue() {
+    let mut fixture = Fixture::toml(
+        r#"
+[tls]
+certificate_file = "c"
+key_file = "k"
+client_ca = "ca.pem"
+[[namespace]]
+name = "ns"
+[[namespace.client_certificate]]
+subject = "CN=worker, O=Acme"
+rights = ["Manage"]
+[[namespace.queue]]
+name = "q"
+[[namespace.queue.client_certificate]]
+san = "spiffe://acme/worker"
+rights = ["Listen"]
+"#,
+    );
+    let config = fixture.load();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.client_ca_file, Some(fixture.directory.path().join("ca.pem")));
+    let [all, of_queue] = &config.namespaces[0].client_certificates[..] else { panic!("two certificates") };
+    assert_eq!(all.name, CertificateName::Subject(DistinguishedName::parse("CN=worker,O=Acme").unwrap()));
+    assert_eq!((&all.rights[..], &all.scope), (&[Right::Send, Right::Listen, Right::Manage][..], &None));
+    assert_eq!(of_queue.name, CertificateName::AlternativeName("spiffe://acme/worker".into()));
+    assert_eq!(of_queue.scope.as_ref().map(|name| name.as_str()), Some("q"));
+    fixture.options.client_ca_file = Some("/other.pem".into());
+    assert_eq!(fixture.load().client_ca_file, Some("/other.pem".into()));
+}
+
+#[test]
+fn what_is_wrong_with_client_certificates_is_named() {
+    let problem = |text: &str| Fixture::toml(&format!("{CERTIFICATE}{text}\n")).the_problem();
+    let either = "[[namespace.client_certificate]] needs either subject or san";
+    assert_eq!(problem(""), format!("lockstep.toml:3: {either}"));
+    assert_eq!(problem("subject = \"CN=a\"\nsan = \"a\""), format!("lockstep.toml:3: {either}"));
+    assert_eq!(
+        problem("subject = \"worker\""),
+        "lockstep.toml:5: subject must be a distinguished name such as \"CN=worker,O=Acme\"; it has a part \
+         without '='"
+    );
+    let twice = "san = \"a\"\n[[namespace.client_certificate]]\nsan = \"a\"\nrights = [\"Listen\"]";
+    assert_eq!(problem(twice), "lockstep.toml:7: this client certificate stands twice");
+    let unused = Fixture::toml(&format!("{CERTIFICATE}san = \"a\"\n")).warnings();
+    assert!(unused.len() == 1 && unused[0].contains("none are asked for"), "{unused:?}");
+    let without_tls = format!("[tls]\nclient_ca = \"ca.pem\"\n{CERTIFICATE}san = \"a\"\n");
+    let without_tls = Fixture::toml(&without_tls).the_problem();
+    assert!(without_tls.contains("client certificates need TLS"), "{without_tls}");
 }
 
 #[test]

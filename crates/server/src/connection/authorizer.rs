@@ -16,7 +16,7 @@ pub(crate) struct Grant {
     pub(crate) policy_scope: Option<EntityName>,
     /// What it gives.
     pub(crate) rights: Vec<Right>,
-    /// When it ends; `None` for a password.
+    /// When it ends; `None` for a password or certificate, which lasts as long as the connection.
     pub(crate) expires_at: Option<Timestamp>,
 }
 
@@ -38,6 +38,12 @@ fn path(address: &EntityAddress) -> String {
     format!("{}{below}", address.entity.key())
 }
 
+/// Whether a newer token takes the place of an earlier one. Tokens only add to what the connection
+/// itself was authenticated for.
+fn is_replaced(earlier: &Grant, newer: &Grant) -> bool {
+    earlier.path == newer.path && earlier.expires_at.is_some() == newer.expires_at.is_some()
+}
+
 /// Whether `prefix` is `path` itself or a node above it.
 fn covers_path(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix)
@@ -54,12 +60,12 @@ pub(crate) struct Authorizer {
 }
 
 impl Authorizer {
-    /// Adds a grant, in place of an earlier one for the same path.
+    /// Adds a grant; a token's in place of an earlier token's for the same path.
     ///
     /// # Errors
     /// When the connection holds too many.
     pub(crate) fn add(&mut self, grant: Grant) -> Result<(), Refusal> {
-        if let Some(earlier) = self.grants.iter_mut().find(|earlier| earlier.path == grant.path) {
+        if let Some(earlier) = self.grants.iter_mut().find(|earlier| is_replaced(earlier, &grant)) {
             *earlier = grant;
             return Ok(());
         }
@@ -121,6 +127,16 @@ mod tests {
         authorizer.add(grant("", &[Right::Listen], None)).expect("room");
         assert_eq!(check(&authorizer, "a/b/$DeadLetterQueue", Right::Listen, 0), Ok(()));
         assert_eq!(check(&authorizer, "a", Right::Send, 0), Err(Refusal::Unauthorized(Right::Send)));
+    }
+
+    #[test]
+    fn a_token_adds_to_what_the_connection_was_authenticated_for() {
+        let mut authorizer = Authorizer::default();
+        authorizer.add(grant("q", &[Right::Listen], None)).expect("room");
+        authorizer.add(grant("q", &[Right::Send], Some(100))).expect("room");
+        assert_eq!(check(&authorizer, "q", Right::Send, 0), Ok(()));
+        assert_eq!(check(&authorizer, "q", Right::Send, 100), Err(Refusal::TokenExpired));
+        assert_eq!(check(&authorizer, "q", Right::Listen, 100), Ok(()), "no token gave it, none takes it");
     }
 
     #[test]

@@ -7,11 +7,12 @@ use lockstep_amqp::{
     SaslCode,
     types::{Error, Open},
 };
-use lockstep_model::{Refusal, Right};
-use lockstep_protocol::{sas_token, sasl_plain};
+use lockstep_model::{EntityName, Refusal, Right};
+use lockstep_protocol::{names::sasl, sas_token, sasl_plain};
 
 use super::{Connection, LinkBinding, authorizer::Grant};
 use crate::{
+    client_certificate::ClientCertificate,
     config::PolicyConfig,
     context::{NamespaceContext, ServerContext},
 };
@@ -28,11 +29,23 @@ pub(super) struct Identity {
     pub(super) container_id: Box<str>,
     /// Policy name and key of SASL PLAIN; checked again once the namespace is known.
     plain: Option<(String, String)>,
+    /// Of the TLS handshake; says nothing unless the client authenticates by it.
+    certificate: Option<Box<ClientCertificate>>,
+    /// Whether it did; which rights that gives is looked up once the namespace is known.
+    is_external: bool,
 }
 
 impl Identity {
-    pub(super) fn new(sni: Option<String>) -> Self {
-        Self { sni, sasl_hostname: None, open_hostname: None, container_id: "".into(), plain: None }
+    pub(super) fn new(sni: Option<String>, certificate: Option<ClientCertificate>) -> Self {
+        Self {
+            sni,
+            sasl_hostname: None,
+            open_hostname: None,
+            container_id: "".into(),
+            plain: None,
+            certificate: certificate.map(Box::new),
+            is_external: false,
+        }
     }
 
     fn hosts(&self) -> [Option<&str>; 3] {
@@ -67,6 +80,26 @@ fn password_grants(namespace: &NamespaceContext, name: &str, key: &str) -> Vec<G
     namespace.policies(name).filter(matches).map(grant).collect()
 }
 
+/// The grants that a client certificate gives in a namespace: one for each entity, whatever names
+/// of the certificate they were configured by.
+fn certificate_grants(namespace: &NamespaceContext, certificate: &ClientCertificate) -> Vec<Grant> {
+    let mut grants: Vec<Grant> = Vec::new();
+    for known in namespace.config.client_certificates.iter().filter(|known| certificate.is_named(&known.name))
+    {
+        let path = known.scope.as_ref().map_or("", EntityName::key);
+        match grants.iter_mut().find(|grant| grant.path == path) {
+            Some(grant) => grant.rights.extend_from_slice(&known.rights),
+            None => grants.push(Grant {
+                path: path.to_owned(),
+                policy_scope: known.scope.clone(),
+                rights: known.rights.clone(),
+                expires_at: None,
+            }),
+        }
+    }
+    grants
+}
+
 fn known_anywhere(context: &ServerContext, name: &str, key: &str) -> bool {
     context.namespaces.iter().any(|namespace| !password_grants(namespace, name, key).is_empty())
 }
@@ -93,12 +126,49 @@ impl Connection {
                     _ => SaslCode::Auth,
                 }
             }
+            sasl::EXTERNAL => self.sasl_external(initial_response.as_deref().unwrap_or_default()),
             _ => SaslCode::Auth,
         };
         if code != SaslCode::Ok {
             tracing::info!(mechanism, "SASL authentication failed");
         }
         self.engine.sasl_outcome(code);
+    }
+
+    /// Authenticates by the certificate of the TLS handshake. The client may name itself besides,
+    /// but nobody else.
+    fn sasl_external(&mut self, named: &[u8]) -> SaslCode {
+        let Some(certificate) = self.identity.certificate.as_deref() else { return SaslCode::Auth };
+        let subject = certificate.subject();
+        let is_own =
+            named.is_empty() || std::str::from_utf8(named).is_ok_and(|named| certificate.is_identity(named));
+        if !is_own {
+            tracing::info!(%subject, "the client names another identity than its certificate");
+            return SaslCode::Auth;
+        }
+        // Which namespace is meant may be known at open only; it is checked again there.
+        let mut namespaces = self.context.namespaces.iter();
+        if !namespaces.any(|namespace| !certificate_grants(namespace, certificate).is_empty()) {
+            tracing::info!(%subject, "no namespace gives rights to this client certificate");
+            return SaslCode::Auth;
+        }
+        self.identity.is_external = true;
+        SaslCode::Ok
+    }
+
+    /// The grants of a client that authenticated by certificate; an error closes the connection.
+    fn external_grants(&self, namespace: &NamespaceContext) -> Result<Vec<Grant>, String> {
+        let certificate = self.identity.certificate.as_deref().filter(|_| self.identity.is_external);
+        let Some(certificate) = certificate else { return Ok(Vec::new()) };
+        let grants = certificate_grants(namespace, certificate);
+        if grants.is_empty() {
+            let (subject, name) = (certificate.subject(), &namespace.config.name);
+            tracing::info!(%subject, namespace = %name, "the namespace gives no rights to this client certificate");
+            return Err(format!(
+                "Unauthorized access. The client certificate '{subject}' has no rights in namespace '{name}'."
+            ));
+        }
+        Ok(grants)
     }
 
     pub(super) fn opened(&mut self, open: &Open) {
@@ -121,6 +191,19 @@ impl Connection {
             for grant in grants {
                 // A connection that has no grants yet has room for those of one policy name.
                 let _has_room = self.authorizer.add(grant);
+            }
+        }
+        match self.external_grants(namespace) {
+            Ok(grants) => {
+                for grant in grants {
+                    self.authentication_deadline = None;
+                    // The configuration has fewer than a connection may hold, or else the first.
+                    let _has_room = self.authorizer.add(grant);
+                }
+            }
+            Err(text) => {
+                self.engine.close(Some(Error::new("amqp:unauthorized-access", text)));
+                return;
             }
         }
         let broker = namespace.client.connect();

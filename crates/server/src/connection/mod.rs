@@ -36,7 +36,10 @@ use self::{
     requests::{Pending, Requests},
     senders::Sender,
 };
-use crate::context::{NamespaceContext, ServerContext};
+use crate::{
+    client_certificate::ClientCertificate,
+    context::{NamespaceContext, ServerContext},
+};
 
 /// Bytes in the outbox over which nothing more is put into it.
 pub(crate) const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
@@ -99,7 +102,7 @@ impl Connection {
     pub(crate) fn new(
         engine: amqp::Connection,
         context: Arc<ServerContext>,
-        sni: Option<String>,
+        (sni, certificate): (Option<String>, Option<ClientCertificate>),
         now: Now,
     ) -> Self {
         let authentication_deadline = Some(now.mono.plus(identity::AUTHENTICATION_WAIT));
@@ -107,7 +110,7 @@ impl Connection {
             engine,
             random: crate::random::Random::new(),
             context,
-            identity: Identity::new(sni),
+            identity: Identity::new(sni, certificate),
             authorizer: Authorizer::default(),
             expiries_seen_to: now.utc,
             namespace: None,

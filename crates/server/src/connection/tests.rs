@@ -48,6 +48,7 @@ impl World {
             policies: vec![policy],
             queues: vec![],
             topics_left_out: vec!["events".into()],
+            client_certificates: vec![],
         };
         let client = broker.namespace("sbtest").expect("namespace");
         let engine_config = amqp::Config {
@@ -58,10 +59,12 @@ impl World {
             },
             ..amqp::Config::default()
         };
+        let engine_config = Arc::new(engine_config);
         let context = Arc::new(ServerContext {
             namespaces: vec![NamespaceContext { config, client }],
             clock: Arc::new(clock.clone()),
-            engine_config: Arc::new(engine_config),
+            engine_config_external: Arc::clone(&engine_config),
+            engine_config,
         });
         Self { clock, context, _broker: broker }
     }
@@ -81,7 +84,7 @@ impl World {
         let mut peer = Peer {
             world: self,
             client: amqp::Connection::client(config, Some(sasl), self.now()),
-            server: Connection::new(engine, Arc::clone(&self.context), None, self.clock.now()),
+            server: Connection::new(engine, Arc::clone(&self.context), (None, None), self.clock.now()),
             events: VecDeque::new(),
         };
         peer.until("open", |event| matches!(event, Event::Opened(_)).then_some(()));
