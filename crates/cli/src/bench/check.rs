@@ -1,5 +1,7 @@
 //! Whether every message came once and in order.
 
+use anyhow::{Result, ensure};
+
 use super::stamp::Stamp;
 
 /// What came of one sender's messages.
@@ -56,6 +58,17 @@ impl Verdict {
     /// Whether nothing is lost, doubled or out of order.
     pub(super) fn is_clean(&self) -> bool {
         self.lost == 0 && self.duplicates == 0 && self.out_of_order == 0
+    }
+
+    /// # Errors
+    /// When something is lost, doubled or out of order: how much of it.
+    pub(super) fn ensure_clean(&self) -> Result<()> {
+        let Self { lost, duplicates, out_of_order, .. } = self;
+        ensure!(
+            self.is_clean(),
+            "the broker lost {lost} messages, delivered {duplicates} twice and {out_of_order} out of order"
+        );
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! One client connection: our own engine in the client role over any byte stream.
 
 use std::{
+    collections::HashMap,
     future::{Future, poll_fn},
     io::{self, IoSlice},
     pin::{Pin, pin},
@@ -21,8 +22,14 @@ use tokio::{
 
 use super::{clock::Stopwatch, endpoint::Endpoint};
 
-/// Bytes that one read may bring.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes that one read may bring on a connection that carries messages.
+pub(super) const READ_BYTES_BUSY: usize = 64 << 10;
+
+/// The same on one of very many idle connections: each keeps a buffer of this size.
+pub(super) const READ_BYTES_IDLE: usize = 2 << 10;
+
+/// Attaches under way at a time on a connection that attaches many links.
+const ATTACH_BATCH: usize = 64;
 
 /// Slices that one write may carry.
 const WRITE_SLICES_MAX: usize = 64;
@@ -42,22 +49,6 @@ pub(super) trait Dial: Clone + Send + Sync + 'static {
     fn dial(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
-/// Plain TCP.
-#[derive(Clone, Debug)]
-pub(super) struct TcpDial {
-    pub(super) address: String,
-}
-
-impl Dial for TcpDial {
-    type Stream = tokio::net::TcpStream;
-
-    async fn dial(&self) -> io::Result<Self::Stream> {
-        let stream = tokio::net::TcpStream::connect(&self.address).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-}
-
 /// A connection with one AMQP session.
 #[derive(Debug)]
 pub(super) struct Client<S> {
@@ -66,6 +57,9 @@ pub(super) struct Client<S> {
     /// The connection's one AMQP session.
     pub(super) amqp_session: AmqpSessionId,
     stream: S,
+    /// Whether the stream (TLS above all) may hold bytes that it has taken and not yet sent on.
+    unflushed: bool,
+    read_bytes: usize,
     tick: Interval,
     watch: Stopwatch,
 }
@@ -77,30 +71,37 @@ enum Io {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// Connects, authenticates, opens and begins.
-    pub(super) async fn open<D>(dial: &D, endpoint: &Endpoint, name: &str, watch: Stopwatch) -> Result<Self>
+    /// Connects, authenticates, opens and begins. `read_bytes` is what one read may bring.
+    pub(super) async fn open<D>(
+        dial: &D,
+        endpoint: &Endpoint,
+        name: &str,
+        read_bytes: usize,
+        watch: Stopwatch,
+    ) -> Result<Self>
     where
         D: Dial<Stream = S>,
     {
-        let stream = dial.dial().await.with_context(|| format!("cannot connect to {}", endpoint.address))?;
+        let stream = dial.dial().await;
+        let stream = stream.with_context(|| format!("cannot connect to {}", endpoint.address.host_port()))?;
         let config = Config {
             container_id: name.into(),
             hostname: Some(endpoint.hostname.as_str().into()),
             idle_time_out_ms: None,
             ..Config::default()
         };
-        let mut engine = Connection::client(Arc::new(config), Some(endpoint.sasl()), watch.time());
+        let mut engine = Connection::client(Arc::new(config), endpoint.sasl(), watch.time());
         let amqp_session = engine.begin().context("the engine gave no AMQP session")?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut client = Self { engine, amqp_session, stream, tick, watch };
+        let mut client = Self { engine, amqp_session, stream, unflushed: false, read_bytes, tick, watch };
         loop {
             match client.event().await {
                 Ok(Event::AmqpSessionBegun(_)) => return Ok(client),
                 Ok(_) => {}
                 Err(error) => {
-                    let policy = endpoint.policy();
-                    return Err(error.context(format!("opening a connection as policy {policy} failed")));
+                    let identity = endpoint.identity();
+                    return Err(error.context(format!("opening a connection as {identity} failed")));
                 }
             }
         }
@@ -130,10 +131,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Writes what is to be written; if there was nothing, waits for bytes and takes them in. Can
     /// be dropped at any point.
     pub(super) async fn turn(&mut self) -> Result<()> {
-        let Self { engine, stream, tick, watch, .. } = self;
+        let Self { engine, stream, unflushed, read_bytes, tick, watch, .. } = self;
         tokio::select! {
             biased;
-            io = poll_fn(|cx| poll_io(cx, stream, engine)) => match io.context("the transport failed")? {
+            io = poll_fn(|cx| poll_io(cx, stream, engine, unflushed, *read_bytes)) => match io.context("the transport failed")? {
                 Io::Wrote => {}
                 Io::Read => engine.process(watch.time()),
                 Io::Ended => engine.transport_closed(watch.time()),
@@ -146,22 +147,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Attaches a link and waits for the answer. Events of other links are dropped, so it is for
     /// the beginning, before any credit was given.
     pub(super) async fn attach(&mut self, attach: Attach) -> Result<LinkId> {
+        let mut waiting = HashMap::new();
+        let link = self.begin_attach(attach, &mut waiting)?;
+        self.attached(waiting).await?;
+        Ok(link)
+    }
+
+    /// Attaches many links, some at a time, and waits for all answers. Like [`Self::attach`], for
+    /// the beginning.
+    pub(super) async fn attach_all(&mut self, attaches: impl Iterator<Item = Attach>) -> Result<()> {
+        let mut attaches = attaches.peekable();
+        while attaches.peek().is_some() {
+            let mut waiting = HashMap::new();
+            for attach in attaches.by_ref().take(ATTACH_BATCH) {
+                self.begin_attach(attach, &mut waiting)?;
+            }
+            self.attached(waiting).await?;
+        }
+        Ok(())
+    }
+
+    fn begin_attach(&mut self, attach: Attach, waiting: &mut HashMap<LinkId, Box<str>>) -> Result<LinkId> {
         let name = attach.name.clone();
-        let wish = self.engine.attach(self.amqp_session, attach);
-        let link = wish.with_context(|| format!("the engine has no room for link {name}"))?;
-        loop {
+        let link = self.engine.attach(self.amqp_session, attach);
+        let link = link.with_context(|| format!("the engine has no room for link {name}"))?;
+        waiting.insert(link, name);
+        Ok(link)
+    }
+
+    /// Waits until the broker has answered all of `waiting`.
+    async fn attached(&mut self, mut waiting: HashMap<LinkId, Box<str>>) -> Result<()> {
+        while !waiting.is_empty() {
             match self.event().await? {
-                Event::AttachAnswered { link: answered, attach }
-                    if answered == link && !is_refusal(&attach) =>
-                {
-                    return Ok(link);
+                Event::AttachAnswered { link, attach } if !is_refusal(&attach) => {
+                    waiting.remove(&link);
                 }
-                Event::Detached { link: ended, error, .. } if ended == link => {
-                    bail!("the broker refused link {name}: {}", describe(error.as_ref()));
+                Event::Detached { link, error, .. } => {
+                    if let Some(name) = waiting.get(&link) {
+                        bail!("the broker refused link {name}: {}", describe(error.as_ref()));
+                    }
                 }
                 _ => {}
             }
         }
+        Ok(())
     }
 
     /// Closes the connection and waits a little for the broker's close.
@@ -182,7 +211,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 }
 
-fn poll_io<S>(cx: &mut Context<'_>, stream: &mut S, engine: &mut Connection) -> Poll<io::Result<Io>>
+fn poll_io<S>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    engine: &mut Connection,
+    unflushed: &mut bool,
+    read_bytes: usize,
+) -> Poll<io::Result<Io>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -198,6 +233,10 @@ where
             Poll::Pending => break,
         }
         wrote = true;
+        *unflushed = true;
+    }
+    if *unflushed && Pin::new(&mut *stream).poll_flush(cx)?.is_ready() {
+        *unflushed = false;
     }
     if wrote {
         return Poll::Ready(Ok(Io::Wrote));
@@ -206,7 +245,7 @@ where
         return Poll::Pending;
     }
     let buffer = engine.receive_buffer();
-    buffer.reserve(READ_BYTES);
+    buffer.reserve(read_bytes);
     match pin!(stream.read_buf(buffer)).poll(cx)? {
         Poll::Ready(0) => Poll::Ready(Ok(Io::Ended)),
         Poll::Ready(_) => Poll::Ready(Ok(Io::Read)),

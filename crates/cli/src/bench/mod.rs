@@ -1,16 +1,19 @@
-//! `lockstep bench`: a load generator over our own AMQP engine in the client role, one task for
-//! each connection, bounded in count and time.
+//! `lockstep bench`: a load generator for any AMQP 1.0 broker, over our own engine in the client
+//! role, one task for each connection, bounded in count and time.
 //!
 //! Every run checks what it measures: bodies carry who sent them and which one they are, so that
 //! a lost, doubled or overtaken message ends the run with an error, not with a figure.
 
+mod address;
 mod args;
 mod check;
 mod client;
 mod clock;
+mod connections;
 mod endpoint;
 mod links;
 mod message_sessions;
+mod observer;
 mod pacer;
 mod pipe;
 mod process;
@@ -22,6 +25,7 @@ mod stamp;
 mod start;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::{future::Future, path::Path};
 
@@ -29,13 +33,15 @@ use anyhow::{Context as _, Result, bail};
 
 pub(crate) use self::args::BenchArgs;
 use self::{
-    args::{LatencyArgs, MessageSessionArgs, PipeArgs, Scenario, TargetArgs},
-    client::TcpDial,
+    args::{ConnectionsArgs, LatencyArgs, MessageSessionArgs, PipeArgs, Scenario, TargetArgs},
     clock::Stopwatch,
+    connections::ConnectionsPlan,
     endpoint::Endpoint,
     message_sessions::MessageSessionPlan,
-    pipe::PipePlan,
+    observer::Observer,
+    pipe::{Measured, PipePlan},
     report::Report,
+    transport::NetDial,
 };
 
 /// Runs one scenario and prints its report on standard output.
@@ -45,9 +51,12 @@ use self::{
 /// were lost, doubled or overtaken; the report is printed first where there is one.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     match &args.scenario {
-        Scenario::Pipe(args) => pipe(args),
-        Scenario::MessageSessions(args) => message_sessions(args),
+        Scenario::Pipe(args) => pipe("pipe", args, Measured::Together),
+        Scenario::Send(args) => pipe("send", args, Measured::Sending),
+        Scenario::Drain(args) => pipe("drain", args, Measured::Receiving),
         Scenario::Latency(args) => latency(args),
+        Scenario::MessageSessions(args) => message_sessions(args),
+        Scenario::Connections(args) => connections(args),
         Scenario::Start(args) => {
             print(&start::run(args)?, args.json);
             Ok(())
@@ -55,27 +64,32 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     }
 }
 
-fn pipe(args: &PipeArgs) -> Result<()> {
-    let plan = PipePlan::of_pipe(args)?;
-    let outcome = on_broker(&args.target, async |dial: TcpDial, endpoint: Endpoint| {
-        pipe::run(&dial, &endpoint, &plan, args.target.broker_pid).await
-    })?;
-    print(&pipe::report("pipe", &plan, &outcome), args.target.json);
-    judge(&outcome.verdict)
+fn pipe(scenario: &'static str, args: &PipeArgs, measured: Measured) -> Result<()> {
+    let endpoint = Endpoint::from_args(&args.target)?;
+    let plan = PipePlan::of_pipe(args, &endpoint, measured)?;
+    let observer = Observer::of(&args.target);
+    let outcome =
+        on_broker(&args.target, &endpoint, async |dial| pipe::run(&dial, &endpoint, &plan, &observer).await)?;
+    print(&pipe::report(scenario, &plan, &outcome, &observer), args.target.json);
+    outcome.verdict.ensure_clean()
 }
 
 fn latency(args: &LatencyArgs) -> Result<()> {
-    let plan = PipePlan::of_latency(args)?;
+    let endpoint = Endpoint::from_args(&args.target)?;
     let syncs = args.data_dir.as_deref().map(measure_fdatasync).transpose()?;
-    let outcome = on_broker(&args.target, async |dial: TcpDial, endpoint: Endpoint| {
-        pipe::run(&dial, &endpoint, &plan, args.target.broker_pid).await
-    })?;
-    let mut report = pipe::report("latency", &plan, &outcome);
-    if let Some(syncs) = &syncs {
-        report.times("fdatasync_4k", syncs);
+    for plan in PipePlan::of_latency(args, &endpoint)? {
+        let observer = Observer::of(&args.target);
+        let outcome = on_broker(&args.target, &endpoint, async |dial| {
+            pipe::run(&dial, &endpoint, &plan, &observer).await
+        })?;
+        let mut report = pipe::report("latency", &plan, &outcome, &observer);
+        if let Some(syncs) = &syncs {
+            report.times("fdatasync_4k", syncs);
+        }
+        print(&report, args.target.json);
+        outcome.verdict.ensure_clean()?;
     }
-    print(&report, args.target.json);
-    judge(&outcome.verdict)
+    Ok(())
 }
 
 fn measure_fdatasync(directory: &Path) -> Result<hdrhistogram::Histogram<u64>> {
@@ -83,21 +97,35 @@ fn measure_fdatasync(directory: &Path) -> Result<hdrhistogram::Histogram<u64>> {
 }
 
 fn message_sessions(args: &MessageSessionArgs) -> Result<()> {
-    let plan = MessageSessionPlan::of(args)?;
-    let outcome = on_broker(&args.target, async |dial: TcpDial, endpoint: Endpoint| {
-        message_sessions::run(&dial, &endpoint, &plan, args.target.broker_pid).await
+    let endpoint = Endpoint::from_args(&args.target)?;
+    let plan = MessageSessionPlan::of(args, &endpoint)?;
+    let observer = Observer::of(&args.target);
+    let outcome = on_broker(&args.target, &endpoint, async |dial| {
+        message_sessions::run(&dial, &endpoint, &plan, &observer).await
     })?;
-    print(&message_sessions::report(&plan, &outcome), args.target.json);
+    print(&message_sessions::report(&plan, &outcome, &observer), args.target.json);
+    Ok(())
+}
+
+fn connections(args: &ConnectionsArgs) -> Result<()> {
+    let endpoint = Endpoint::from_args(&args.target)?;
+    let plan = ConnectionsPlan::of(args, &endpoint);
+    connections::raise_descriptor_limit(&plan)?;
+    let observer = Observer::of(&args.target);
+    let outcome = on_broker(&args.target, &endpoint, async |dial| {
+        connections::run(&dial, &endpoint, &plan, &observer).await
+    })?;
+    print(&connections::report(&plan, &outcome), args.target.json);
     Ok(())
 }
 
 /// Runs a scenario against the broker that the arguments name, within their time.
 fn on_broker<T, F: Future<Output = Result<T>>>(
     target: &TargetArgs,
-    scenario: impl FnOnce(TcpDial, Endpoint) -> F,
+    endpoint: &Endpoint,
+    scenario: impl FnOnce(NetDial) -> F,
 ) -> Result<T> {
-    let endpoint = Endpoint::from_args(target)?;
-    let dial = TcpDial { address: endpoint.address.clone() };
+    let dial = NetDial::new(&endpoint.address, target)?;
     let mut builder = if target.threads == 1 {
         tokio::runtime::Builder::new_current_thread()
     } else {
@@ -107,19 +135,11 @@ fn on_broker<T, F: Future<Output = Result<T>>>(
     };
     let runtime = builder.enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
-        match tokio::time::timeout(target.time_out(), scenario(dial, endpoint)).await {
+        match tokio::time::timeout(target.time_out(), scenario(dial)).await {
             Ok(result) => result,
             Err(_) => bail!("the run was not over after {} s (--time-out)", target.time_out),
         }
     })
-}
-
-fn judge(verdict: &check::Verdict) -> Result<()> {
-    if verdict.is_clean() {
-        return Ok(());
-    }
-    let check::Verdict { lost, duplicates, out_of_order, .. } = verdict;
-    bail!("{lost} messages lost, {duplicates} duplicated, {out_of_order} out of order")
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what the command is for")]

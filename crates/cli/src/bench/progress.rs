@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Result, bail};
 use tokio::task::JoinSet;
 
+use super::observer::{self, Observer};
+
 /// How often the controlling task looks whether a run is over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -21,6 +23,8 @@ pub(super) struct Progress {
     pub(super) sent: AtomicU64,
     /// Messages that the broker accepted.
     pub(super) accepted: AtomicU64,
+    /// When the latest of them was, in the run's nanoseconds.
+    pub(super) last_accepted_ns: AtomicU64,
     /// Messages that arrived, each as often as it came.
     pub(super) delivered: AtomicU64,
     /// Messages of other runs that arrived.
@@ -37,6 +41,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    pub(super) fn add_accepted(&self, count: usize, now_ns: u64) {
+        self.accepted.fetch_add(count as u64, Relaxed);
+        self.last_accepted_ns.fetch_max(now_ns, Relaxed);
+    }
+
     pub(super) fn add_completed(&self, count: usize, now_ns: u64) {
         if count > 0 {
             self.completed.fetch_add(count as u64, Relaxed);
@@ -62,9 +71,12 @@ impl Progress {
     /// The counts in words.
     pub(super) fn describe(&self) -> String {
         let [sent, accepted, delivered, completed, closed] = self.everything();
-        format!(
-            "{sent} sent, {accepted} accepted, {delivered} delivered, {completed} completed, {closed} message sessions closed"
-        )
+        let mut text =
+            format!("{sent} sent, {accepted} accepted, {delivered} delivered, {completed} completed");
+        if closed > 0 {
+            text.push_str(&format!(", {closed} message sessions closed"));
+        }
+        text
     }
 }
 
@@ -75,6 +87,7 @@ impl Progress {
 /// What a task failed with, together with the counts.
 pub(super) async fn wait<T: 'static>(
     progress: &Progress,
+    observer: &Observer,
     tasks: &mut JoinSet<Result<T>>,
     results: &mut Vec<T>,
     is_done: impl Fn(&Progress, usize) -> bool,
@@ -82,9 +95,12 @@ pub(super) async fn wait<T: 'static>(
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     let mut before = progress.everything();
     let mut quiet = Duration::ZERO;
+    let mut tell = tokio::time::interval(observer::LOOK_INTERVAL);
+    tell.tick().await;
     loop {
         tokio::select! {
             biased;
+            _ = tell.tick() => observer.look(&progress.describe()),
             Some(ended) = tasks.join_next() => match ended {
                 Ok(Ok(result)) => results.push(result),
                 Ok(Err(error)) => return Err(error.context(progress.describe())),

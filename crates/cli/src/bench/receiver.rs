@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     args::SettleMode,
     check::Ledger,
-    client::{Client, Dial, describe},
+    client::{Client, Dial, READ_BYTES_BUSY, describe},
     endpoint::Endpoint,
     links, report,
     sender::Run,
@@ -64,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
         name: &str,
         plan: ReceiverPlan<'_>,
     ) -> Result<Self> {
-        let mut client = Client::open(dial, endpoint, name, run.watch).await?;
+        let mut client = Client::open(dial, endpoint, name, READ_BYTES_BUSY, run.watch).await?;
         links::authorise(&mut client, endpoint, plan.queue).await?;
         let link = client.attach(links::receiver(name, plan.queue, plan.settle)).await?;
         let received = Received { ledger: Ledger::new(run.id, plan.senders), latency: report::histogram()? };

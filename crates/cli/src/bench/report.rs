@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     check::Verdict,
+    observer::Observer,
     process::{self, Usage},
 };
 
@@ -49,9 +50,27 @@ impl Report {
 
     /// Percentiles of times, as microseconds.
     pub(super) fn times(&mut self, key: &str, times: &Histogram<u64>) {
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)] {
-            let micros = times.value_at_quantile(quantile) as f64 / 1e3;
+        self.quantiles(key, times, &[("p50", 0.5), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)]);
+    }
+
+    /// More percentiles of times, as microseconds.
+    pub(super) fn fine_times(&mut self, key: &str, times: &Histogram<u64>) {
+        let quantiles =
+            [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("p9999", 0.9999), ("max", 1.0)];
+        self.quantiles(key, times, &quantiles);
+    }
+
+    fn quantiles(&mut self, key: &str, times: &Histogram<u64>, quantiles: &[(&str, f64)]) {
+        for (name, quantile) in quantiles {
+            let micros = times.value_at_quantile(*quantile) as f64 / 1e3;
             self.measure(&format!("{key}_{name}_us"), micros, "us");
+        }
+    }
+
+    /// The most memory of the broker at any look.
+    pub(super) fn memory(&mut self, observer: &Observer) {
+        if let Some(bytes) = observer.resident_bytes_max() {
+            self.measure("broker_rss_max_mb", bytes as f64 / 1e6, "MB");
         }
     }
 
@@ -65,7 +84,7 @@ impl Report {
                 each(broker.disk_bytes as f64),
                 "bytes",
             );
-            if let Ok(bytes) = process::resident_bytes(pid) {
+            if let Ok(bytes) = process::resident_bytes_of_tree(pid) {
                 self.measure(&format!("{prefix}broker_rss_mb"), bytes as f64 / 1e6, "MB");
             }
         }
@@ -117,9 +136,14 @@ impl Used {
     /// # Errors
     /// When the broker's process cannot be seen.
     pub(super) fn so_far(broker_pid: Option<u32>) -> Result<Self> {
-        let broker = broker_pid.map(|pid| Usage::of(Some(pid)).map(|usage| (pid, usage))).transpose()?;
+        let broker = broker_pid.map(|pid| Usage::of_tree(pid).map(|usage| (pid, usage))).transpose()?;
         // Without /proc the generator's own time is 0; a broker asked for is an error above.
-        Ok(Self { broker, generator: Usage::of(None).unwrap_or_default() })
+        Ok(Self { broker, generator: Usage::of_this_process().unwrap_or_default() })
+    }
+
+    /// Processor time of the broker, in seconds, if its process is known.
+    pub(super) fn broker_cpu_s(&self) -> Option<f64> {
+        self.broker.map(|(_, usage)| usage.cpu_s)
     }
 
     pub(super) fn since(&self, earlier: &Self) -> Self {

@@ -14,7 +14,7 @@ use lockstep_amqp::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    client::{Client, Dial, describe},
+    client::{Client, Dial, READ_BYTES_BUSY, describe},
     clock::Stopwatch,
     endpoint::Endpoint,
     links,
@@ -42,6 +42,23 @@ impl Run {
     }
 }
 
+/// What a sender sends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SenderPlan<'a> {
+    pub(super) queue: &'a str,
+    pub(super) body_bytes: usize,
+    pub(super) durable: bool,
+}
+
+/// What became of a sender's messages.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// Times from send (or from when it was due) to accepted, in nanoseconds.
+    pub(super) accepted: Histogram<u64>,
+    /// Times by which messages went out later than they were due, in nanoseconds.
+    pub(super) late: Histogram<u64>,
+}
+
 /// One sending link on its own connection.
 #[derive(Debug)]
 pub(super) struct Sender<S> {
@@ -53,7 +70,7 @@ pub(super) struct Sender<S> {
     waiting: VecDeque<Option<u64>>,
     first_waiting: u32,
     in_flight: u32,
-    accepted: Histogram<u64>,
+    sent: Sent,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
@@ -63,21 +80,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
         endpoint: &Endpoint,
         run: &Run,
         name: &str,
-        queue: &str,
-        body_bytes: usize,
+        plan: SenderPlan<'_>,
     ) -> Result<Self> {
-        let mut client = Client::open(dial, endpoint, name, run.watch).await?;
-        links::authorise(&mut client, endpoint, queue).await?;
-        let link = client.attach(links::sender(name, queue)).await?;
+        let mut client = Client::open(dial, endpoint, name, READ_BYTES_BUSY, run.watch).await?;
+        links::authorise(&mut client, endpoint, plan.queue).await?;
+        let link = client.attach(links::sender(name, plan.queue)).await?;
         Ok(Self {
             client,
             link,
-            maker: MessageMaker::new(body_bytes),
+            maker: MessageMaker::new(plan.body_bytes, plan.durable),
             run: run.clone(),
             waiting: VecDeque::new(),
             first_waiting: 0,
             in_flight: 0,
-            accepted: report::histogram()?,
+            sent: Sent { accepted: report::histogram()?, late: report::histogram()? },
         })
     }
 
@@ -139,23 +155,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
             let Some(sent_ns) = self.waiting.get_mut(index).and_then(Option::take) else {
                 bail!("the broker settled delivery {} twice", delivery.id);
             };
-            self.accepted.saturating_record(now.saturating_sub(sent_ns));
+            self.sent.accepted.saturating_record(now.saturating_sub(sent_ns));
         }
         while self.waiting.front() == Some(&None) {
             self.waiting.pop_front();
             self.first_waiting = self.first_waiting.wrapping_add(1);
         }
         self.in_flight -= deliveries.len() as u32;
-        self.run.progress.accepted.fetch_add(deliveries.len() as u64, Relaxed);
+        self.run.progress.add_accepted(deliveries.len(), now);
         Ok(())
     }
 
-    /// Waits for all outcomes and closes; gives the times from send to accepted, in nanoseconds.
-    pub(super) async fn finish(mut self) -> Result<Histogram<u64>> {
+    /// Gives a message to the engine that was due at `due_ns`, from where its latency counts.
+    pub(super) fn send_due(&mut self, stream: u32, sequence: u64, due_ns: u64) -> Result<()> {
+        self.sent.late.saturating_record(self.run.watch.nanos().saturating_sub(due_ns));
+        self.send(stream, sequence, due_ns, None)
+    }
+
+    /// Waits for all outcomes and closes.
+    pub(super) async fn finish(mut self) -> Result<Sent> {
         while self.in_flight > 0 {
             self.turn().await?;
         }
         self.client.close().await;
-        Ok(self.accepted)
+        Ok(self.sent)
     }
 }

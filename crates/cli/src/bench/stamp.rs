@@ -74,10 +74,11 @@ pub(super) struct MessageMaker {
 }
 
 impl MessageMaker {
-    /// For bodies of `size` bytes, or of a stamp if that is more.
-    pub(super) fn new(size: usize) -> Self {
+    /// For bodies of `size` bytes, or of a stamp if that is more, with what the header says about
+    /// durability.
+    pub(super) fn new(size: usize, durable: bool) -> Self {
         let mut header = BytesMut::new();
-        message::encode_header(&mut header, &Header { durable: Some(true), ..Header::default() });
+        message::encode_header(&mut header, &Header { durable: Some(durable), ..Header::default() });
         let filler =
             (0..size.saturating_sub(STAMP_BYTES)).map(|index| (index % 251) as u8).collect::<Vec<_>>();
         Self { header: header.freeze(), filler: filler.into() }
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn a_message_carries_its_stamp_and_its_size() {
         let stamp = Stamp { run: 7, stream: 3, sequence: u64::MAX, sent_ns: 12 };
-        let delivery = MessageMaker::new(1024).delivery(&stamp, Some("group"));
+        let delivery = MessageMaker::new(1024, true).delivery(&stamp, Some("group"));
         let message = [&delivery.prefix[..], &delivery.rest[..]].concat();
         assert_eq!(Stamp::of_message(&message).unwrap(), Some(stamp));
         let body = message::scan(&message).unwrap().body;

@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::schedule::FifoCheck;
 use crate::bench::{
     args::SettleMode,
-    client::{Client, Dial, describe, is_refusal},
+    client::{Client, Dial, READ_BYTES_BUSY, describe, is_refusal},
     endpoint::Endpoint,
     links, report,
     sender::Run,
@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Holder<S> {
         name: String,
         work: Arc<Work>,
     ) -> Result<Self> {
-        let mut client = Client::open(dial, endpoint, &name, run.watch).await?;
+        let mut client = Client::open(dial, endpoint, &name, READ_BYTES_BUSY, run.watch).await?;
         links::authorise(&mut client, endpoint, &work.queue).await?;
         let held = Held { hold: report::histogram()?, delivered: report::histogram()?, timed_out: 0 };
         let (stages, run) = (HashMap::new(), run.clone());

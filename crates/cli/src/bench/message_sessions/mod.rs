@@ -27,9 +27,10 @@ use super::{
     args::{MessageSessionArgs, SettleMode},
     client::Dial,
     endpoint::Endpoint,
+    observer::Observer,
     progress,
     report::{self, Report, Used},
-    sender::{Run, Sender},
+    sender::{Run, Sender, SenderPlan, Sent},
 };
 
 /// The queue if none is named.
@@ -46,18 +47,21 @@ pub(super) struct MessageSessionPlan {
     receivers: u16,
     concurrent: u32,
     body_bytes: usize,
+    durable: bool,
     settle: SettleMode,
     in_flight: u32,
     backlog: u64,
     prefill: bool,
+    warm_up_rounds: u32,
     shape: Shape,
 }
 
 impl MessageSessionPlan {
-    pub(super) fn of(args: &MessageSessionArgs) -> Result<Self> {
-        let queue = match &args.load.queue[..] {
-            [] if args.load.queues == 1 => DEFAULT_QUEUE.to_owned(),
-            [queue] => queue.clone(),
+    pub(super) fn of(args: &MessageSessionArgs, endpoint: &Endpoint) -> Result<Self> {
+        let queue = match (&args.load.queue[..], &endpoint.address.queue) {
+            ([], Some(queue)) => queue.clone(),
+            ([], None) if args.load.queues == 1 => DEFAULT_QUEUE.to_owned(),
+            ([queue], _) => queue.clone(),
             _ => bail!("message sessions are measured on one queue; give one --queue"),
         };
         let (senders, receivers) = args.load.connection_counts(2);
@@ -68,10 +72,12 @@ impl MessageSessionPlan {
             receivers,
             concurrent: args.concurrent,
             body_bytes: args.load.size,
+            durable: args.load.durable,
             settle: args.load.settle,
             in_flight: args.in_flight,
             backlog: args.backlog,
             prefill: args.prefill,
+            warm_up_rounds: args.warm_up_rounds,
             shape: Shape {
                 count: args.sessions,
                 messages: args.messages,
@@ -100,7 +106,8 @@ pub(super) struct MessageSessionOutcome {
     held: Held,
 }
 
-/// Opens all connections, then sends and drains.
+/// Opens all connections, then sends and drains; the same before that for the warm-up, if there
+/// is one.
 ///
 /// # Errors
 /// When a connection fails, the broker refuses something, or a message session delivers anything
@@ -109,7 +116,21 @@ pub(super) async fn run<D: Dial>(
     dial: &D,
     endpoint: &Endpoint,
     plan: &MessageSessionPlan,
-    broker_pid: Option<u32>,
+    observer: &Observer,
+) -> Result<MessageSessionOutcome> {
+    if plan.warm_up_rounds > 0 {
+        let shape = Shape { rounds: plan.warm_up_rounds, ..plan.shape };
+        let warm_up = MessageSessionPlan { shape, ..plan.clone() };
+        run_once(dial, endpoint, &warm_up, observer).await.context("warm-up")?;
+    }
+    run_once(dial, endpoint, plan, observer).await
+}
+
+async fn run_once<D: Dial>(
+    dial: &D,
+    endpoint: &Endpoint,
+    plan: &MessageSessionPlan,
+    observer: &Observer,
 ) -> Result<MessageSessionOutcome> {
     let run = Run::new();
     let work = Arc::new(Work {
@@ -128,16 +149,18 @@ pub(super) async fn run<D: Dial>(
     }
     for index in 0..plan.senders {
         let name = format!("bench-sender-{index}");
-        let opened = Sender::open(dial, endpoint, &run, &name, &plan.queue, plan.body_bytes).await;
+        let sender_plan =
+            SenderPlan { queue: &plan.queue, body_bytes: plan.body_bytes, durable: plan.durable };
+        let opened = Sender::open(dial, endpoint, &run, &name, sender_plan).await;
         senders.push(opened.with_context(|| format!("sender {index} of queue {}", plan.queue))?);
     }
-    drive(plan, &run, senders, holders, broker_pid).await
+    drive(plan, &run, senders, holders, observer).await
 }
 
 /// What a task ended with.
 #[derive(Debug)]
 enum Part {
-    Sent(Histogram<u64>),
+    Sent(Sent),
     Held(Box<Held>),
 }
 
@@ -146,7 +169,7 @@ async fn drive<S>(
     run: &Run,
     senders: Vec<Sender<S>>,
     holders: Vec<Holder<S>>,
-    broker_pid: Option<u32>,
+    observer: &Observer,
 ) -> Result<MessageSessionOutcome>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -154,7 +177,7 @@ where
     let (sender_count, all) = (senders.len(), senders.len() + holders.len());
     let (mut tasks, mut parts) = (JoinSet::new(), Vec::new());
     let mut start_ns = run.watch.nanos();
-    let mut before = Used::so_far(broker_pid)?;
+    let mut before = Used::so_far(observer.pid)?;
     for (index, sender) in senders.into_iter().enumerate() {
         let sending = send_all(sender, index as u32, plan.clone(), run.clone());
         tasks.spawn(async move { sending.await.map(Part::Sent) });
@@ -162,9 +185,10 @@ where
     let mut fill = None;
     if plan.prefill {
         let whole =
-            progress::wait(&run.progress, &mut tasks, &mut parts, |_, ended| ended == sender_count).await?;
+            progress::wait(&run.progress, observer, &mut tasks, &mut parts, |_, ended| ended == sender_count)
+                .await?;
         ensure!(whole, "the broker stopped to accept messages: {}", run.progress.describe());
-        let now = Used::so_far(broker_pid)?;
+        let now = Used::so_far(observer.pid)?;
         let now_ns = run.watch.nanos();
         fill = Some(Phase { seconds: (now_ns - start_ns) as f64 / 1e9, used: now.since(&before) });
         (start_ns, before) = (now_ns, now);
@@ -172,10 +196,11 @@ where
     for holder in holders {
         tasks.spawn(async move { holder.work().await.map(|held| Part::Held(Box::new(held))) });
     }
-    let whole = progress::wait(&run.progress, &mut tasks, &mut parts, |_, ended| ended == all).await?;
+    let whole =
+        progress::wait(&run.progress, observer, &mut tasks, &mut parts, |_, ended| ended == all).await?;
     ensure!(whole, "the run came to a stop: {}", run.progress.describe());
     let end_ns = run.progress.last_closed_ns.load(Relaxed);
-    let used = Used::so_far(broker_pid)?.since(&before);
+    let used = Used::so_far(observer.pid)?.since(&before);
     let drain = Phase { seconds: end_ns.saturating_sub(start_ns) as f64 / 1e9, used };
     let (accepted, held) = merge(parts)?;
     Ok(MessageSessionOutcome { fill, drain, accepted, held })
@@ -186,7 +211,7 @@ fn merge(parts: Vec<Part>) -> Result<(Histogram<u64>, Held)> {
     let mut all = Held { hold: report::histogram()?, delivered: report::histogram()?, timed_out: 0 };
     for part in parts {
         match part {
-            Part::Sent(times) => accepted.add(times)?,
+            Part::Sent(sent) => accepted.add(sent.accepted)?,
             Part::Held(held) => {
                 all.hold.add(held.hold)?;
                 all.delivered.add(held.delivered)?;
@@ -197,12 +222,7 @@ fn merge(parts: Vec<Part>) -> Result<(Histogram<u64>, Held)> {
     Ok((accepted, all))
 }
 
-async fn send_all<S>(
-    mut sender: Sender<S>,
-    index: u32,
-    plan: MessageSessionPlan,
-    run: Run,
-) -> Result<Histogram<u64>>
+async fn send_all<S>(mut sender: Sender<S>, index: u32, plan: MessageSessionPlan, run: Run) -> Result<Sent>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -233,7 +253,11 @@ where
 }
 
 /// The rows of a finished run.
-pub(super) fn report(plan: &MessageSessionPlan, outcome: &MessageSessionOutcome) -> Report {
+pub(super) fn report(
+    plan: &MessageSessionPlan,
+    outcome: &MessageSessionOutcome,
+    observer: &Observer,
+) -> Report {
     let Shape { count, messages, rounds, interleave } = plan.shape;
     let (accepts, all) = (plan.shape.accepts() as f64, plan.shape.messages_in_all());
     let mut report = Report::new("sessions");
@@ -261,6 +285,7 @@ pub(super) fn report(plan: &MessageSessionPlan, outcome: &MessageSessionOutcome)
     report.times("delivered", &outcome.held.delivered);
     report.times("session_hold", &outcome.held.hold);
     report.usage("", used, all);
+    report.memory(observer);
     report.put("accepts_timed_out", outcome.held.timed_out, "");
     report
 }

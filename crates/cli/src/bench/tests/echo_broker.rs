@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     io,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use lockstep_amqp::{
 };
 use lockstep_protocol::names;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream},
     sync::watch,
 };
 
@@ -25,6 +26,9 @@ use crate::bench::client::Dial;
 
 /// Bytes that a stream holds in each direction.
 const STREAM_BYTES: usize = 64 << 10;
+
+/// How long a stalled broker gives no credit.
+pub(super) const STALL: Duration = Duration::from_millis(600);
 
 /// A deliberate fault, once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +41,10 @@ pub(super) enum Fault {
     Overtake,
     /// The fifth message is rejected.
     Reject,
+    /// The fifth message is queued and gets no outcome.
+    Silence,
+    /// From the fifth receiving link on, each ends its connection without a word.
+    HangUp,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +53,12 @@ struct Store {
     groups: BTreeMap<String, VecDeque<Bytes>>,
     locked: Vec<String>,
     arrivals: u64,
+    /// Receiving links ever attached.
+    consumers: u64,
+    /// Whether each message said that it is durable.
+    durable: Vec<bool>,
+    /// Whether a stall is over.
+    resumed: bool,
 }
 
 /// The broker; copies share their queue, of which it has one under every name. A queue whose name
@@ -55,11 +69,21 @@ pub(super) struct EchoBroker {
     changed: watch::Sender<u64>,
     fault: Option<Fault>,
     pub(super) key: &'static str,
+    pub(super) needs_sasl: bool,
+    /// Messages after which senders get no credit until [`EchoBroker::resume_after_arrivals`].
+    pub(super) stalls_after: Option<u32>,
 }
 
 impl EchoBroker {
     pub(super) fn new(fault: Option<Fault>) -> Self {
-        Self { store: Arc::default(), changed: watch::Sender::new(0), fault, key: "right" }
+        Self {
+            store: Arc::default(),
+            changed: watch::Sender::new(0),
+            fault,
+            key: "right",
+            needs_sasl: true,
+            stalls_after: None,
+        }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -70,25 +94,51 @@ impl EchoBroker {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    fn arrived(&self, payload: Bytes) -> DeliveryState {
+    pub(super) fn arrivals(&self) -> u64 {
+        self.store().arrivals
+    }
+
+    /// Ends the stall [`STALL`] after so many messages have arrived.
+    pub(super) async fn resume_after_arrivals(&self, arrivals: u64) {
+        let mut changed = self.changed.subscribe();
+        while self.arrivals() < arrivals {
+            changed.changed().await.unwrap();
+        }
+        tokio::time::sleep(STALL).await;
+        self.store().resumed = true;
+        self.tell();
+    }
+
+    /// What the messages' headers said about durability, each different answer once.
+    pub(super) fn durability_seen(&self) -> Vec<bool> {
+        let mut seen = self.store().durable.clone();
+        seen.sort_unstable();
+        seen.dedup();
+        seen
+    }
+
+    fn arrived(&self, payload: Bytes) -> Option<DeliveryState> {
         let group = group_of(&payload);
+        let header = message::scan(&payload).unwrap().header.unwrap();
+        let header = message::decode_header(&payload[header]).unwrap();
         let mut store = self.store();
+        store.durable.push(header.durable == Some(true));
         store.arrivals += 1;
         let fault = self.fault.filter(|_| store.arrivals == 5);
         let queue = store.groups.entry(group).or_default();
         match fault {
             Some(Fault::Reject) => {
                 let error = Error::new("amqp:resource-limit-exceeded", "the queue is full");
-                return DeliveryState::Outcome(Outcome::Rejected(Some(error)));
+                return Some(DeliveryState::Outcome(Outcome::Rejected(Some(error))));
             }
             Some(Fault::Lose) => {}
             Some(Fault::Duplicate) => queue.extend([payload.clone(), payload]),
             Some(Fault::Overtake) => queue.push_front(payload),
-            None => queue.push_back(payload),
+            Some(Fault::Silence | Fault::HangUp) | None => queue.push_back(payload),
         }
         drop(store);
         self.tell();
-        DeliveryState::Outcome(Outcome::Accepted)
+        (fault != Some(Fault::Silence)).then_some(DeliveryState::Outcome(Outcome::Accepted))
     }
 }
 
@@ -118,11 +168,16 @@ struct Served {
     waiting: Vec<(LinkId, Box<Attach>)>,
     out: HashMap<DeliveryRef, Bytes>,
     cbs_answers: Option<LinkId>,
+    hung_up: bool,
+    /// A sending client without credit until the broker resumes.
+    stalled: Option<LinkId>,
 }
 
-async fn serve(broker: EchoBroker, mut stream: DuplexStream) {
+/// Serves one connection until it is closed.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: EchoBroker, mut stream: S) {
     let mechanisms = names::sasl::OFFERED.map(Symbol::from).to_vec();
-    let config = Config { sasl: SaslPolicy { mechanisms, required: true }, ..Config::default() };
+    let required = broker.needs_sasl;
+    let config = Config { sasl: SaslPolicy { mechanisms, required }, ..Config::default() };
     let engine = Connection::server(Arc::new(config), Time(0));
     let mut changed = broker.changed.subscribe();
     let mut served = Served {
@@ -132,21 +187,32 @@ async fn serve(broker: EchoBroker, mut stream: DuplexStream) {
         waiting: Vec::new(),
         out: HashMap::new(),
         cbs_answers: None,
+        hung_up: false,
+        stalled: None,
     };
     loop {
         while let Some(event) = served.engine.poll_event() {
             if matches!(event, Event::Closed(_)) {
                 let last = served.engine.transmit().to_vec();
                 let _ = stream.write_all(&last).await;
+                let _ = stream.flush().await;
                 return;
             }
             served.take(event);
+        }
+        if served.hung_up {
+            return;
+        }
+        if served.broker.store().resumed
+            && let Some(link) = served.stalled.take()
+        {
+            served.engine.set_credit_auto(link, 100);
         }
         served.grant_waiting();
         served.deliver();
         let bytes = served.engine.transmit().to_vec();
         if !bytes.is_empty() {
-            if stream.write_all(&bytes).await.is_err() {
+            if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
                 return;
             }
             served.engine.transmitted(bytes.len());
@@ -177,8 +243,9 @@ impl Served {
                 if settled {
                     return self.answer_token();
                 }
-                let state = self.broker.arrived(payload);
-                self.engine.settle(&[delivery], &state, true);
+                if let Some(state) = self.broker.arrived(payload) {
+                    self.engine.settle(&[delivery], &state, true);
+                }
             }
             Event::Disposed { deliveries, settled, state } => {
                 for delivery in &deliveries {
@@ -207,12 +274,23 @@ impl Served {
             _ => None,
         };
         let node = node.unwrap_or_default();
+        if attach.role == Role::Receiver && node != names::CBS_NODE {
+            let mut store = self.broker.store();
+            store.consumers += 1;
+            self.hung_up |= self.broker.fault == Some(Fault::HangUp) && store.consumers >= 5;
+        }
         if node == "missing" {
             return self.engine.refuse(link, Error::new("amqp:not-found", "there is no queue 'missing'"));
         }
         if attach.role == Role::Sender {
             self.engine.accept(link, reply(&attach, None));
-            self.engine.set_credit_auto(link, 100);
+            match self.broker.stalls_after {
+                Some(credit) if !self.broker.store().resumed => {
+                    self.engine.set_credit(link, credit);
+                    self.stalled = Some(link);
+                }
+                _ => self.engine.set_credit_auto(link, 100),
+            }
         } else if node == names::CBS_NODE {
             self.engine.accept(link, reply(&attach, None));
             self.cbs_answers = Some(link);
