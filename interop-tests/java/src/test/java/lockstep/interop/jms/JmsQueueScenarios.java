@@ -353,7 +353,7 @@ class JmsQueueScenarios {
             MapMessage request = session.createMapMessage();
             request.setLong("from-sequence-number", 0);
             request.setInt("message-count", 10);
-            Map<?, ?> answer = Management.call(session, queue, "com.microsoft:peek-message", request);
+            Map<?, ?> answer = Snippets.request(session, queue, "com.microsoft:peek-message", request);
             List<?> messages = (List<?>) answer.get("messages");
             assertEquals(2, messages.size());
             for (Object message : messages) {
