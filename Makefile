@@ -36,3 +36,7 @@ docs: ## Write the generated documents anew
 .PHONY: certs
 certs: ## Make a local authority and a server certificate in certs/
 	@certs/make-certs.sh
+
+.PHONY: fuzz
+fuzz: ## Fuzz for HOURS=1, shared by all targets or by TARGETS="pair hot"
+	@HOURS="$(or $(HOURS),1)" TARGETS="$(TARGETS)" fuzz/run.sh long

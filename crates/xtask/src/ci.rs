@@ -56,6 +56,7 @@ const STAGES: &[Stage] = &[
     },
     Stage { name: "test", work: Work::Command(&["cargo", "test", "--locked", "--workspace"], &[]) },
     Stage { name: "deny", work: Work::Command(&[".ci/deny.sh"], &[]) },
+    Stage { name: "fuzz", work: Work::Command(&["fuzz/run.sh", "smoke"], &[]) },
     Stage {
         name: "binary",
         work: Work::Command(&["cargo", "build", "--locked", "--package", "lockstep-cli"], &[]),
