@@ -14,14 +14,17 @@ const (
 )
 
 var messageSessions = map[string]func(*Scenario){
-	"generic_session_by_a_described_filter_with_symbol": func(s *Scenario) { acceptByFilter(s, 0, "mine") },
-	"generic_session_by_a_described_filter_with_ulong":  func(s *Scenario) { acceptByFilter(s, filterCode, "mine") },
-	"generic_session_by_a_symbol_typed_id":              func(s *Scenario) { acceptByFilter(s, 0, amqp.Symbol("mine")) },
-	"generic_session_next_by_null":                      nextByNull,
-	"generic_session_held_elsewhere_is_refused":         heldElsewhereIsRefused,
-	"generic_session_messages_come_in_order":            messagesComeInOrder,
-	"generic_session_lock_is_renewed_by_management":     lockIsRenewedByManagement,
-	"generic_session_state_by_management":               stateByManagement,
+	"generic_session_by_a_described_filter_with_symbol":   func(s *Scenario) { acceptByFilter(s, 0, "mine") },
+	"generic_session_by_a_described_filter_with_ulong":    func(s *Scenario) { acceptByFilter(s, filterCode, "mine") },
+	"generic_session_by_a_symbol_typed_id":                func(s *Scenario) { acceptByFilter(s, 0, amqp.Symbol("mine")) },
+	"generic_session_next_by_null":                        nextByNull,
+	"generic_session_held_elsewhere_is_refused":           heldElsewhereIsRefused,
+	"generic_session_messages_come_in_order":              messagesComeInOrder,
+	"generic_session_lock_is_renewed_by_management":       lockIsRenewedByManagement,
+	"generic_session_state_by_management":                 stateByManagement,
+	"generic_session_by_jms_selector":                     byJmsSelector,
+	"generic_session_next_by_jms_selector":                nextByJmsSelector,
+	"generic_session_auto_renewed_while_the_link_is_open": autoRenewed,
 }
 
 func acceptByFilter(s *Scenario, descriptor uint64, id any) {
@@ -195,4 +198,72 @@ func stateByManagement(s *Scenario) {
 	s.refused(SetState(s.ctx, management, "stateful", nil), lost)
 	s.succeed(SetState(s.ctx, theirs, "stateful", nil))
 	s.equal(must(GetState(s.ctx, theirs, "stateful"))(s), []byte(nil))
+}
+
+const selectorType = "apache.org:selector-filter:string"
+
+func selecting(text string) amqp.ReceiverOptions {
+	return amqp.ReceiverOptions{Filters: []amqp.LinkFilter{amqp.NewSelectorFilter(text)}}
+}
+
+func byJmsSelector(s *Scenario) {
+	session := s.connect()
+	s.succeed(Send(s.ctx, session, s.queue, "it's mine", "for me"))
+	s.succeed(Send(s.ctx, session, s.queue, "theirs", "not for me"))
+	receiver := s.receiver(session, selecting("JMSXGroupID = 'it''s mine'"))
+	s.equal(receiver.LinkSourceFilterValue(selectorType), "JMSXGroupID = 'it''s mine'")
+	_, err := AcceptByID(s.ctx, session, s.queue, "it's mine")
+	s.refused(err, held)
+	message := s.receive(receiver, 1)[0]
+	s.equal(string(message.GetData()), "for me")
+	s.empty(receiver)
+	s.succeed(receiver.AcceptMessage(s.ctx, message))
+	s.succeed(receiver.Close(s.ctx))
+	red := selecting("colour = 'red'")
+	_, err = session.NewReceiver(s.ctx, s.queue, &red)
+	s.refused(err, "amqp:not-implemented")
+}
+
+func nextByJmsSelector(s *Scenario) {
+	session := s.connect()
+	pending := make(chan *amqp.Receiver)
+	go func() {
+		options := selecting("JMSXGroupID IS NOT NULL")
+		options.Credit = -1
+		receiver, err := session.NewReceiver(s.ctx, s.queue, &options)
+		if err != nil {
+			s.Error(err)
+		}
+		pending <- receiver
+	}()
+	s.succeed(Send(s.ctx, session, s.queue, "first", "one"))
+	receiver := <-pending
+	if receiver == nil {
+		return
+	}
+	// The answer says which one it is.
+	s.equal(receiver.LinkSourceFilterValue(selectorType), "JMSXGroupID = 'first'")
+	message := s.receive(receiver, 1)[0]
+	s.equal(string(message.GetData()), "one")
+	s.succeed(receiver.AcceptMessage(s.ctx, message))
+	s.succeed(receiver.Close(s.ctx))
+}
+
+func autoRenewed(s *Scenario) {
+	session, other := s.connect(), s.connect()
+	s.succeed(Send(s.ctx, session, s.queue, "held", "one"))
+	receiver := must(AcceptByID(s.ctx, session, s.queue, "held"))(s)
+	message := s.receive(receiver, 1)[0]
+	// More than the five seconds of a lock.
+	letTimePass(7 * time.Second)
+	_, err := AcceptByID(s.ctx, other, s.queue, "held")
+	s.refused(err, held)
+	s.succeed(receiver.AcceptMessage(s.ctx, message))
+	s.succeed(Send(s.ctx, session, s.queue, "held", "two"))
+	later := s.receive(receiver, 1)[0]
+	s.equal(string(later.GetData()), "two")
+	s.equal(deliveryCount(later), 0)
+	s.succeed(receiver.Close(s.ctx))
+	next := must(AcceptByID(s.ctx, other, s.queue, "held"))(s)
+	s.equal(string(s.receive(next, 1)[0].GetData()), "two")
 }

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -27,6 +28,7 @@ var queues = map[string]func(*Scenario){
 	"generic_deferring_by_disposition":                     deferringByDisposition,
 	"generic_peek_by_management":                           peekByManagement,
 	"generic_a_message_lock_is_renewed_by_management":      aMessageLockIsRenewedByManagement,
+	"generic_external_by_client_certificate":               externalByClientCertificate,
 }
 
 func sendReceiveAndComplete(s *Scenario) {
@@ -457,4 +459,22 @@ func aMessageLockIsRenewedByManagement(s *Scenario) {
 	s.succeed(receiver.AcceptMessage(s.ctx, received[0]))
 	s.succeed(receiver.AcceptMessage(s.ctx, back))
 	s.waitUntil(func() bool { return len(s.peek(management, 1, 100)) == 0 }, "the end of both messages")
+}
+
+func externalByClientCertificate(s *Scenario) {
+	by := func(name string) *amqp.ConnOptions {
+		pair := must(tls.LoadX509KeyPair(certificate(name+".pem"), certificate(name+"-key.pem")))(s)
+		config := trusting(s)
+		config.Certificates = []tls.Certificate{pair}
+		return &amqp.ConnOptions{SASLType: amqp.SASLTypeExternal(""), TLSConfig: config}
+	}
+	session, _ := s.connectWith("amqps", by("client"))
+	s.put(session, texts("by certificate")...)
+	receiver := s.receiver(session, amqp.ReceiverOptions{})
+	message := s.receive(receiver, 1)[0]
+	s.equal(string(message.GetData()), "by certificate")
+	s.succeed(receiver.AcceptMessage(s.ctx, message))
+	if _, err := s.dial("amqps", by("stranger")); err == nil || !strings.Contains(err.Error(), "SASL") {
+		s.Fatalf("a certificate without rights: %v", err)
+	}
 }

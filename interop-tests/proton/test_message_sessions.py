@@ -2,7 +2,7 @@ import threading
 
 import pytest
 from proton import Delivery, Described, Message, symbol, uint, ulong
-from proton.reactor import Filter
+from proton.reactor import Filter, Selector
 from proton.utils import LinkDetached, SendException
 
 from harness import Inbox, bodies, flush, let_time_pass, refused, settle, wait_until
@@ -182,3 +182,56 @@ def test_generic_session_state_by_management(s):
     refused(RequestRefused, LOST, lambda: set_state(management, "stateful", None))
     set_state(theirs, "stateful", None)
     assert get_state(theirs, "stateful") is None
+
+
+def selector_of(inbox):
+    answer = inbox.link.remote_source.filter
+    answer.rewind()
+    answer.next()
+    return answer.get_dict()[symbol("selector")].value
+
+
+def test_generic_session_by_jms_selector(s):
+    connection = s.connect()
+    send(connection, s.queue, "it's mine", "for me")
+    send(connection, s.queue, "theirs", "not for me")
+    inbox = s.inbox(connection, options=[Selector("JMSXGroupID = 'it''s mine'")])
+    assert selector_of(inbox) == "JMSXGroupID = 'it''s mine'"
+    refused(LinkDetached, HELD, lambda: accept_by_id(connection, s.queue, "it's mine"))
+    message, delivery = inbox.receive_one()
+    assert message.body == "for me"
+    assert inbox.is_empty()
+    settle(delivery)
+    inbox.close()
+    red = Selector("colour = 'red'")
+    refused(LinkDetached, "amqp:not-implemented", lambda: s.inbox(connection, options=[red]))
+
+
+def test_generic_session_next_by_jms_selector(s):
+    connection = s.connect()
+    send(connection, s.queue, "first", "one")
+    inbox = s.inbox(connection, options=[Selector("JMSXGroupID IS NOT NULL")])
+    # The answer says which one it is.
+    assert selector_of(inbox) == "JMSXGroupID = 'first'"
+    message, delivery = inbox.receive_one()
+    assert (message.body, message.group_id) == ("one", "first")
+    settle(delivery)
+    inbox.close()
+
+
+def test_generic_session_auto_renewed_while_the_link_is_open(s):
+    connection, other = s.connect(), s.connect()
+    send(connection, s.queue, "held", "one")
+    inbox = Inbox(accept_by_id(connection, s.queue, "held"))
+    _, delivery = inbox.receive_one()
+    # More than the five seconds of a lock.
+    let_time_pass(connection, 7)
+    refused(LinkDetached, HELD, lambda: accept_by_id(other, s.queue, "held"))
+    settle(delivery)
+    send(connection, s.queue, "held", "two")
+    message, _ = inbox.receive_one()
+    assert (message.body, message.delivery_count) == ("two", 0)
+    inbox.close()
+    message, delivery = Inbox(accept_by_id(other, s.queue, "held")).receive_one()
+    assert message.body == "two"
+    settle(delivery)

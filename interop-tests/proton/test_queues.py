@@ -28,6 +28,7 @@ from proton.utils import LinkDetached
 
 from harness import (
     bodies,
+    certificate,
     flush,
     let_time_pass,
     lock_tokens,
@@ -427,3 +428,18 @@ def test_generic_a_message_lock_is_renewed_by_management(s):
     settle(held_delivery)
     settle(delivery)
     wait_until(lambda: not s.peek(management), "the end of both messages")
+
+
+def test_generic_external_by_client_certificate(s):
+    def connect(name):
+        domain = s.trusting()
+        domain.set_credentials(certificate(f"{name}.pem"), certificate(f"{name}-key.pem"), None)
+        return s.connect("amqps", ssl_domain=domain, user=None, password=None, allowed_mechs="EXTERNAL")
+
+    connection = connect("client")
+    s.put(connection, "by certificate")
+    message, delivery = s.inbox(connection).receive_one()
+    assert message.body == "by certificate"
+    settle(delivery)
+    with pytest.raises(ConnectionException, match="[Aa]uthentication"):
+        connect("stranger")

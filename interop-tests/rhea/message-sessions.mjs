@@ -149,4 +149,54 @@ export function messageSessions(scenario) {
     await setState(theirs, "stateful", null);
     assert.equal(await getState(theirs, "stateful"), null);
   });
+
+  const selecting = (s, text) => ({ source: { address: s.queue, filter: rhea.filter.selector(text) } });
+
+  scenario("generic_session_by_jms_selector", async (s) => {
+    const connection = await s.connect();
+    await send(connection, s.queue, "it's mine", "for me");
+    await send(connection, s.queue, "theirs", "not for me");
+    const inbox = await s.openInbox(connection, selecting(s, "JMSXGroupID = 'it''s mine'"));
+    assert.equal(inbox.receiver.source.filter["jms-selector"].value, "JMSXGroupID = 'it''s mine'");
+    await failure(acceptById(connection, s.queue, "it's mine"), "com.microsoft:session-cannot-be-locked");
+    const received = await inbox.receiveOne();
+    assert.equal(received.message.body, "for me");
+    assert.ok(await inbox.isEmpty());
+    received.delivery.accept();
+    await inbox.close();
+    await failure(s.openInbox(connection, selecting(s, "colour = 'red'")), "amqp:not-implemented");
+  });
+
+  scenario("generic_session_next_by_jms_selector", async (s) => {
+    const connection = await s.connect();
+    const pending = s.openInbox(connection, selecting(s, "JMSXGroupID IS NOT NULL"));
+    await send(connection, s.queue, "first", "one");
+    const inbox = await pending;
+    // The answer says which one it is.
+    assert.equal(inbox.receiver.source.filter["jms-selector"].value, "JMSXGroupID = 'first'");
+    const received = await inbox.receiveOne();
+    assert.equal(received.message.body, "one");
+    assert.equal(received.message.group_id, "first");
+    received.delivery.accept();
+    await inbox.close();
+  });
+
+  scenario("generic_session_auto_renewed_while_the_link_is_open", async (s) => {
+    const [connection, other] = [await s.connect(), await s.connect()];
+    await send(connection, s.queue, "held", "one");
+    const inbox = new Inbox(await acceptById(connection, s.queue, "held"));
+    const received = await inbox.receiveOne();
+    // More than the five seconds of a lock.
+    await waitForTimeToPass(7000);
+    await failure(acceptById(other, s.queue, "held"), "com.microsoft:session-cannot-be-locked");
+    received.delivery.accept();
+    await send(connection, s.queue, "held", "two");
+    const later = await inbox.receiveOne();
+    assert.equal(later.message.body, "two");
+    assert.equal(later.message.delivery_count ?? 0, 0);
+    await inbox.close();
+    const again = await new Inbox(await acceptById(other, s.queue, "held")).receiveOne();
+    assert.equal(again.message.body, "two");
+    again.delivery.accept();
+  });
 }

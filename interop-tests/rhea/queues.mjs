@@ -434,4 +434,24 @@ export function queues(scenario) {
     back.delivery.accept();
     await waitUntil(async () => (await s.peek(management)).length === 0, "the end of both messages");
   });
+
+  scenario("generic_external_by_client_certificate", async (s) => {
+    const by = (name) => ({
+      transport: "tls",
+      host: "localhost",
+      ca: certificate("ca.pem"),
+      cert: certificate(`${name}.pem`),
+      key: certificate(`${name}-key.pem`),
+      enable_sasl_external: true,
+      username: undefined,
+      password: undefined,
+    });
+    const connection = await s.connect(by("client"));
+    await s.put(connection, { body: "by certificate" });
+    const inbox = await s.openInbox(connection);
+    const received = await inbox.receiveOne();
+    assert.equal(received.message.body, "by certificate");
+    received.delivery.accept();
+    await assert.rejects(s.connect(by("stranger")), /Failed to authenticate/);
+  });
 }
