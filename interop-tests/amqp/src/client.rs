@@ -61,6 +61,13 @@ impl Login {
         Self::new(Some(ClientSasl { mechanism: "PLAIN".into(), initial_response: Some(response) }))
     }
 
+    /// SASL EXTERNAL: whoever the certificate of TLS names; perhaps with a name of its own.
+    #[must_use]
+    pub fn external(named: &'static [u8]) -> Self {
+        let response = Bytes::from_static(named);
+        Self::new(Some(ClientSasl { mechanism: "EXTERNAL".into(), initial_response: Some(response) }))
+    }
+
     /// SASL ANONYMOUS: needs tokens.
     #[must_use]
     pub fn anonymous() -> Self {
@@ -84,6 +91,12 @@ impl Login {
     #[must_use]
     pub fn bounds(self, max_frame_size: u32, incoming_window: u32) -> Self {
         Self { max_frame_size, incoming_window, ..self }
+    }
+
+    /// With another host, by which another namespace is meant.
+    #[must_use]
+    pub fn host(self, host: &str) -> Self {
+        Self { hostname: Some(host.into()), ..self }
     }
 
     /// Without naming a host.

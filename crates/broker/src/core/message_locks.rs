@@ -1,7 +1,7 @@
 //! Locks of single messages: what a lock token stands for, renewal, and expiry.
 
 use lockstep_model::{
-    ConnectionId, EntityId, LockToken, MonoTime, Now, OutgoingLinkId, Refusal, SequenceNumber, Timestamp,
+    ConnectionId, EntityId, LockToken, MonoTime, Now, OutgoingLinkId, SequenceNumber, Timestamp,
 };
 use rustc_hash::FxHashMap;
 use slab::Slab;

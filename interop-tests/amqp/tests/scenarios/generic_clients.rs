@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use lockstep_amqp::types::{Attach, Described, Value};
 use lockstep_interop_amqp::{
-    MESSAGE_SESSION_FILTER, Outcome, receiver, text_message, with_filter, with_property,
+    ANSWER, MESSAGE_SESSION_FILTER, Outcome, receiver, text_message, wait_until, with_filter,
+    with_message_session, with_property,
 };
 
 use crate::suite::{Scenario, scenarios};
@@ -13,6 +14,8 @@ scenarios![
     generic_session_by_jms_selector,
     generic_session_next_by_jms_selector,
     selectors_that_pick_messages_are_refused,
+    generic_session_auto_renewed_while_the_link_is_open,
+    message_locks_are_renewed_while_their_link_is_open,
 ];
 
 /// The key under which JMS clients send a selector.
@@ -21,6 +24,8 @@ const JMS_SELECTOR: &str = "jms-selector";
 const SELECTOR_TYPE: &str = "apache.org:selector-filter:string";
 /// Longer than a broker needs to serve an accept that can be served.
 const A_WHILE: Duration = Duration::from_millis(300);
+/// More than one lock duration of the queues that renew, and a lock that was renewed once.
+const OVER_ONE_LOCK: Duration = Duration::from_secs(7);
 
 fn described(descriptor: Value, text: &str) -> Value {
     Value::Described(Box::new(Described { descriptor, value: Value::string(text) }))
@@ -101,7 +106,7 @@ fn generic_session_next_by_jms_selector(s: &Scenario) -> Outcome {
     assert!(!client.is_answered(pending), "answered without a message session");
     let sender = client.sender(queue)?;
     client.send(sender, text_message("m", Some("it's")))?;
-    let attach = match client.attach_answer(pending, lockstep_interop_amqp::ANSWER)? {
+    let attach = match client.attach_answer(pending, ANSWER)? {
         Ok(attach) => attach,
         Err(error) => panic!("refused: {error:?}"),
     };
@@ -146,5 +151,62 @@ fn selectors_that_pick_messages_are_refused(s: &Scenario) -> Outcome {
     assert_eq!(client.refused(number)?.0, "com.microsoft:argument-error");
     let long = format!("JMSXGroupID = '{}'", "x".repeat(129));
     assert_eq!(client.refused(selecting("r", of_sessions, &long))?.0, "com.microsoft:argument-error");
+    client.close()
+}
+
+fn generic_session_auto_renewed_while_the_link_is_open(s: &Scenario) -> Outcome {
+    let queue = s.queue();
+    let mut client = s.connect()?;
+    let sender = client.sender(queue)?;
+    client.send(sender, text_message("m", Some("s")))?;
+    let mut holder = s.connect()?;
+    let (link, _) = holder.attach(with_message_session(receiver("holder", queue), "s"))?;
+    holder.credit(link, 1)?;
+    let delivery = holder.receive(link)?;
+    holder.nothing_comes(OVER_ONE_LOCK)?;
+    let other = || with_message_session(receiver("other", queue), "s");
+    assert_eq!(client.refused(other())?.0, "com.microsoft:session-cannot-be-locked");
+    holder.complete(&delivery)?;
+    // Messages show the end of the renewed lock.
+    client.send(sender, text_message("n", Some("s")))?;
+    holder.credit(link, 1)?;
+    let delivery = holder.receive(link)?;
+    assert_eq!((delivery.text(), delivery.count()), ("n", 0));
+    // With the connection the renewals end: the lock runs out, and the delivery counts.
+    drop(holder);
+    let freed = wait_until("the end of the lock", ANSWER, || match client.start_attach(other()) {
+        Err(failed) => Some(Err(failed)),
+        Ok(link) => match client.attach_answer(link, ANSWER) {
+            Ok(Ok(_)) => Some(Ok(link)),
+            Ok(Err(_)) => None,
+            Err(failed) => Some(Err(failed)),
+        },
+    })??;
+    client.credit(freed, 1)?;
+    let delivery = client.receive(freed)?;
+    assert_eq!((delivery.text(), delivery.count()), ("n", 1));
+    client.complete(&delivery)?;
+    client.close()
+}
+
+fn message_locks_are_renewed_while_their_link_is_open(s: &Scenario) -> Outcome {
+    let queue = s.queue();
+    let mut client = s.connect()?;
+    let sender = client.sender(queue)?;
+    for text in ["kept", "left"] {
+        client.send(sender, text_message(text, None))?;
+    }
+    let link = client.receiver(queue, 2)?;
+    let kept = client.receive(link)?;
+    let left = client.receive(link)?;
+    let other = client.receiver(queue, 2)?;
+    client.nothing_comes(OVER_ONE_LOCK)?;
+    assert!(client.arrived(other)?.is_empty(), "a lock ran out");
+    client.complete(&kept)?;
+    client.detach(link)?;
+    // Without its link the lock runs out.
+    let again = client.receive(other)?;
+    assert_eq!((again.text(), again.count()), (left.text(), 1));
+    client.complete(&again)?;
     client.close()
 }

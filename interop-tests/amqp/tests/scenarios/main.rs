@@ -5,6 +5,7 @@
 mod accepting;
 mod access;
 mod bad_input;
+mod certificates;
 mod connections;
 mod cycles;
 mod dot_net;
@@ -18,6 +19,7 @@ mod queues;
 mod sending;
 mod state;
 mod suite;
+mod tls_tunnel;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         management::SCENARIOS,
         later_features::SCENARIOS,
         access::SCENARIOS,
+        certificates::SCENARIOS,
         dot_net::SCENARIOS,
         bad_input::SCENARIOS,
         connections::SCENARIOS,
