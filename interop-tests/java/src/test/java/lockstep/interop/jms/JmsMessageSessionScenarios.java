@@ -160,4 +160,23 @@ class JmsMessageSessionScenarios {
             }
         }
     }
+
+    @Test
+    void generic_session_auto_renewed_while_the_link_is_open() throws Exception {
+        String queue = "generic_session_auto_renewed_while_the_link_is_open";
+        try (Connection connection = Jms.connect();
+                Connection other = Jms.connect();
+                Session session = connection.createSession(Session.CLIENT_ACKNOWLEDGE);
+                Session others = other.createSession()) {
+            Snippets.send(session, queue, "kept", "one");
+            MessageConsumer holder = Snippets.acceptById(session, queue, "kept");
+            Message message = Jms.receive(holder);
+            // The lock lasts five seconds, and nobody renews it.
+            Wait.forTimeToPass(8_000);
+            Jms.refused(() -> Snippets.acceptById(others, queue, "kept"), HELD);
+            message.acknowledge();
+            holder.close();
+            Jms.nothingArrives(Snippets.acceptById(others, queue, "kept"));
+        }
+    }
 }

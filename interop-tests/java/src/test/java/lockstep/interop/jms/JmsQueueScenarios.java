@@ -4,11 +4,13 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import jakarta.jms.BytesMessage;
 import jakarta.jms.Connection;
 import jakarta.jms.DeliveryMode;
+import jakarta.jms.JMSSecurityException;
 import jakarta.jms.MapMessage;
 import jakarta.jms.Message;
 import jakarta.jms.MessageConsumer;
@@ -26,6 +28,7 @@ import java.util.Set;
 import java.util.UUID;
 import java.util.stream.IntStream;
 import lockstep.interop.Broker;
+import lockstep.interop.Certificates;
 import lockstep.interop.Home;
 import lockstep.interop.SasToken;
 import lockstep.interop.Scenarios;
@@ -374,5 +377,25 @@ class JmsQueueScenarios {
             settle(Jms.receive(consumer), MODIFIED_FAILED_UNDELIVERABLE);
             Jms.hasText("two", Jms.receive(consumer));
         }
+    }
+
+    private static Connection external(String certificate) throws Exception {
+        String uri = "amqps://127.0.0.1:" + Broker.of("jms").port() + "?amqp.saslMechanisms=EXTERNAL";
+        JmsConnectionFactory factory = new JmsConnectionFactory(uri);
+        factory.setSslContext(Certificates.context(certificate));
+        Connection connection = factory.createConnection();
+        connection.start();
+        return connection;
+    }
+
+    @Test
+    void generic_external_by_client_certificate() throws Exception {
+        String queue = "generic_external_by_client_certificate";
+        try (Connection connection = external("client");
+                Session session = connection.createSession()) {
+            Jms.send(session, queue, null, "one");
+            Jms.hasText("one", Jms.receive(Jms.consumer(session, queue)));
+        }
+        assertThrows(JMSSecurityException.class, () -> external("stranger"));
     }
 }

@@ -175,4 +175,21 @@ class ProtonMessageSessionScenarios {
             assertNull(Snippets.getState(connection, queue, "with state"));
         }
     }
+
+    @Test
+    void generic_session_auto_renewed_while_the_link_is_open() throws Exception {
+        String queue = "generic_session_auto_renewed_while_the_link_is_open";
+        try (Connection connection = Proton.connect();
+                Connection other = Proton.connect()) {
+            Snippets.send(connection, queue, "kept", "one");
+            Receiver holder = Snippets.acceptById(connection, queue, "kept");
+            Delivery delivery = Proton.receive(holder);
+            // The lock lasts five seconds, and nobody renews it.
+            Wait.forTimeToPass(8_000);
+            assertThrows(ExecutionException.class, () -> Snippets.acceptById(other, queue, "kept"));
+            delivery.accept();
+            holder.close();
+            Proton.nothingArrives(Snippets.acceptById(other, queue, "kept"));
+        }
+    }
 }

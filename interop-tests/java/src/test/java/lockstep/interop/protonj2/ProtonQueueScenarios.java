@@ -2,8 +2,10 @@ package lockstep.interop.protonj2;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
@@ -15,8 +17,10 @@ import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 import java.util.UUID;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
+import lockstep.interop.Certificates;
 import lockstep.interop.Home;
 import lockstep.interop.SasToken;
 import lockstep.interop.Scenarios;
@@ -32,6 +36,7 @@ import org.apache.qpid.protonj2.client.Receiver;
 import org.apache.qpid.protonj2.client.Sender;
 import org.apache.qpid.protonj2.client.SenderOptions;
 import org.apache.qpid.protonj2.client.Tracker;
+import org.apache.qpid.protonj2.client.exceptions.ClientConnectionSecuritySaslException;
 import org.apache.qpid.protonj2.types.Binary;
 import org.apache.qpid.protonj2.types.Symbol;
 import org.apache.qpid.protonj2.types.UnsignedByte;
@@ -392,5 +397,25 @@ class ProtonQueueScenarios {
             delivery.accept();
         }
         Proton.nothingIsLeft(queue);
+    }
+
+    private static Connection external(String certificate) throws Exception {
+        ConnectionOptions options = new ConnectionOptions();
+        options.saslOptions().addAllowedMechanism("EXTERNAL");
+        options.sslOptions().sslEnabled(true).sslContextOverride(Certificates.context(certificate));
+        Connection connection = Proton.connect(options);
+        connection.openFuture().get(Wait.DELIVERY_MS, TimeUnit.MILLISECONDS);
+        return connection;
+    }
+
+    @Test
+    void generic_external_by_client_certificate() throws Exception {
+        String queue = "generic_external_by_client_certificate";
+        try (Connection connection = external("client")) {
+            Proton.send(connection, queue, null, "one");
+            assertEquals(List.of("one"), Proton.accepted(Proton.receiver(connection, queue, Proton.options(1)), 1));
+        }
+        ExecutionException refused = assertThrows(ExecutionException.class, () -> external("stranger"));
+        assertInstanceOf(ClientConnectionSecuritySaslException.class, refused.getCause());
     }
 }
