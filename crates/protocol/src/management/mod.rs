@@ -126,4 +126,6 @@ pub struct ManagementError {
 }
 
 #[cfg(test)]
+mod document_tests;
+#[cfg(test)]
 mod tests;
