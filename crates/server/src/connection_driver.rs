@@ -30,10 +30,13 @@ const READ_BYTES_MIN: usize = 32 * 1024;
 const WRITE_SLICES_MAX: usize = 64;
 /// How long the last bytes of a connection may take to leave.
 const FINAL_FLUSH_WAIT: Duration = Duration::from_secs(5);
+/// How long the last bytes of a peer may take to be announced after a write has failed.
+const FINAL_READ_WAIT: Duration = Duration::from_secs(5);
 
 enum Io {
     Read,
     Wrote,
+    WriteFailed,
     Ended,
 }
 
@@ -65,9 +68,10 @@ pub(crate) async fn drive<S>(
         let waits_to_submit = connection.waits_to_submit();
         tokio::select! {
             io = poll_fn(|cx| poll_io(cx, &mut stream, &mut connection)) => match io {
-                Ok(Io::Read) => connection.process(clock.now()),
-                Ok(Io::Wrote) => {}
-                Ok(Io::Ended) | Err(_) => connection.transport_closed(clock.now()),
+                Io::Read => connection.process(clock.now()),
+                Io::Wrote => {}
+                Io::WriteFailed => read_the_rest(&mut stream, &mut connection, &*clock).await,
+                Io::Ended => connection.transport_closed(clock.now()),
             },
             () = receive(waiter.as_ref(), &mut items) => connection.received(&mut items, clock.now()),
             () = submittable(waiter.as_ref()), if waits_to_submit => {}
@@ -98,7 +102,7 @@ async fn submittable(waiter: Option<&BrokerWaiter>) {
 
 /// Writes and reads, each as far as it goes at once. A failed write does not hide what the peer
 /// sent before it went: reading goes on to its end.
-fn poll_io<S>(cx: &mut Context<'_>, stream: &mut S, connection: &mut Connection) -> Poll<io::Result<Io>>
+fn poll_io<S>(cx: &mut Context<'_>, stream: &mut S, connection: &mut Connection) -> Poll<Io>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -108,14 +112,28 @@ where
     };
     if matches!(wrote, Some(Err(_))) || connection.may_read() {
         match poll_read_some(cx, stream, connection.engine.receive_buffer()) {
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(Io::Ended)),
-            Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Io::Read)),
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Io::Ended),
+            Poll::Ready(Ok(_)) => return Poll::Ready(Io::Read),
             Poll::Pending => {}
         }
     }
     match wrote {
-        Some(result) => Poll::Ready(result.map(|()| Io::Wrote)),
+        Some(Ok(())) => Poll::Ready(Io::Wrote),
+        Some(Err(_)) => Poll::Ready(Io::WriteFailed),
         None => Poll::Pending,
+    }
+}
+
+/// A socket may refuse a write before it announces what the peer had sent, for instance the close
+/// of a peer that does not wait for the answer. Waits for the next of it, or for the end.
+async fn read_the_rest<S>(stream: &mut S, connection: &mut Connection, clock: &dyn Clock)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let read = poll_fn(|cx| poll_read_some(cx, stream, connection.engine.receive_buffer()));
+    match tokio::time::timeout(FINAL_READ_WAIT, read).await {
+        Ok(Ok(1..)) => connection.process(clock.now()),
+        Ok(_) | Err(_) => connection.transport_closed(clock.now()),
     }
 }
 

@@ -252,3 +252,69 @@ fn topics_that_the_configuration_asked_for_are_refused_by_name() {
         world.connect("PLAIN", ROOT).attach(attach(Role::Sender, "other")).expect_err("no such entity");
     assert_eq!(error.condition.as_str(), "amqp:not-found");
 }
+
+/// The socket of a peer that sent its last bytes and went: writes fail before the bytes are announced.
+struct Gone(Option<Vec<u8>>, bool);
+
+impl tokio::io::AsyncRead for Gone {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        if !std::mem::replace(&mut self.1, true) {
+            cx.waker().wake_by_ref();
+            return std::task::Poll::Pending;
+        }
+        buffer.put_slice(&self.0.take().unwrap_or_default());
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+impl tokio::io::AsyncWrite for Gone {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::task::Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+/// Semantics A-62: a client that does not wait for the answer to its close has closed all the same.
+#[tokio::test]
+async fn a_close_behind_a_failed_write_frees_the_message_session() {
+    let world = World::new();
+    let mut holder = world.connect("PLAIN", ROOT);
+    holder.attach(accept("s")).expect("granted");
+    // An answer that cannot be written any more, and the close behind the question.
+    holder.client.begin().expect("open");
+    let asked = holder.client.transmit().to_vec();
+    holder.client.transmitted(asked.len());
+    holder.server.engine.receive_buffer().extend_from_slice(&asked);
+    holder.server.process(world.clock.now());
+    holder.client.close(None);
+    let last = holder.client.transmit().to_vec();
+    let stream = Gone(Some(last), false);
+    let clock = Arc::new(world.clock.clone());
+    crate::connection_driver::drive(stream, holder.server, clock, tokio_util::sync::CancellationToken::new())
+        .await;
+    let mut other = world.connect("PLAIN", ROOT);
+    // Under another name: the same client would take its own lock over.
+    let attach = Attach { name: "other".into(), ..accept("s") };
+    other.attach(attach).expect("free at once");
+}
