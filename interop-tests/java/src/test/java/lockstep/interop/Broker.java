@@ -25,13 +25,17 @@ public final class Broker implements AutoCloseable {
 
     private final int port;
     private final Path directory;
-    private final Process process;
+    private Process process;
 
     private Broker() throws IOException, InterruptedException {
         try (ServerSocket probe = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
             port = probe.getLocalPort();
         }
         directory = Files.createTempDirectory("lockstep-broker-");
+        launch();
+    }
+
+    private void launch() throws IOException, InterruptedException {
         ProcessBuilder builder = new ProcessBuilder(
                 Home.environment("LOCKSTEP_BIN"), "serve",
                 "--listen", "127.0.0.1:" + port,
@@ -43,7 +47,7 @@ public final class Broker implements AutoCloseable {
         builder.environment().keySet().removeIf(name -> name.startsWith("LOCKSTEP_"));
         process = builder.directory(directory.toFile())
                 .redirectErrorStream(true)
-                .redirectOutput(log().toFile())
+                .redirectOutput(ProcessBuilder.Redirect.appendTo(log().toFile()))
                 .redirectInput(new File("/dev/null"))
                 .start();
         Wait.until("a healthy broker", START_DEADLINE_MS, () -> {
@@ -52,6 +56,17 @@ public final class Broker implements AutoCloseable {
             }
             return healthy();
         });
+    }
+
+    /** A broker of a scenario's own, which may kill it. */
+    public static Broker own() throws IOException, InterruptedException {
+        return new Broker();
+    }
+
+    /** SIGKILL, which is what a power cut is to the process, and the same broker again. */
+    public void killAndStartAgain() throws IOException, InterruptedException {
+        process.destroyForcibly().waitFor();
+        launch();
     }
 
     /** The broker that all scenarios of a client share; each scenario has a queue of its own. */

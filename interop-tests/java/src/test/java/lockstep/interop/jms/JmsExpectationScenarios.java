@@ -21,8 +21,11 @@ import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
+import lockstep.interop.Broker;
+import lockstep.interop.Home;
 import lockstep.interop.Scenarios;
 import lockstep.interop.Wait;
+import org.apache.qpid.jms.JmsConnectionFactory;
 import org.junit.jupiter.api.Test;
 
 /** What JMS users expect of a broker, beyond what every client does. */
@@ -366,6 +369,32 @@ class JmsExpectationScenarios {
             Jms.nothingArrives(consumer);
             connection.start();
             assertEquals(List.of("one"), Jms.texts(consumer, 1));
+        }
+    }
+
+    @Test
+    void jms_failover_goes_on_after_a_restart() throws Exception {
+        String queue = "jms_failover_goes_on_after_a_restart";
+        try (Broker broker = Broker.own()) {
+            String uri = "failover:(amqp://127.0.0.1:" + broker.port() + ")?failover.reconnectDelay=20";
+            JmsConnectionFactory factory = new JmsConnectionFactory(Home.ROOT, Home.key(Home.ROOT), uri);
+            try (Connection connection = factory.createConnection();
+                    Session session = connection.createSession();
+                    MessageProducer producer = session.createProducer(session.createQueue(queue))) {
+                connection.start();
+                MessageConsumer consumer = Jms.consumer(session, queue);
+                producer.send(session.createTextMessage("before"));
+                assertEquals(List.of("before"), Jms.texts(consumer, 1));
+                broker.killAndStartAgain();
+                // The same objects go on. Nobody confirms the client's acknowledgement, so the first may come again.
+                producer.send(session.createTextMessage("after"));
+                String next = Jms.receive(consumer).getBody(String.class);
+                if (next.equals("before")) {
+                    next = Jms.receive(consumer).getBody(String.class);
+                }
+                assertEquals("after", next);
+                Jms.nothingArrives(consumer);
+            }
         }
     }
 }
