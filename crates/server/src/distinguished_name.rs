@@ -50,7 +50,7 @@ impl DistinguishedName {
     /// # Errors
     /// What is wrong, to be read after the text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let mut reader = Reader(text.trim());
+        let mut reader = Reader(text.trim_start_matches(' '));
         let mut parts = vec![Vec::new()];
         loop {
             let attribute = reader.attribute()?;

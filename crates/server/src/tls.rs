@@ -204,10 +204,11 @@ mod tests {
     /// A certificate for clients, signed by a new authority; the authority's file.
     fn client_certificate(directory: &Path) -> (PathBuf, CertificateDer<'static>, PrivateKeyDer<'static>) {
         use rcgen::{
-            BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+            BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
             KeyUsagePurpose,
         };
         let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
+        ca.distinguished_name.push(DnType::CommonName, directory.display().to_string());
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let ca_key = KeyPair::generate().unwrap();
