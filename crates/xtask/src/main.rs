@@ -5,6 +5,7 @@
 //! * `ci` runs every stage of CI in order and prints how long each took.
 
 mod ci;
+mod snippets;
 mod tidy;
 
 use std::{
@@ -51,5 +52,5 @@ fn docs() -> anyhow::Result<()> {
     if !status.success() {
         bail!("the documents were not written");
     }
-    Ok(())
+    snippets::update(&root())
 }

@@ -1,5 +1,5 @@
-//! Every document can be reached from README.md or docs/README.md, and every link between files
-//! leads somewhere.
+//! Every document can be reached from README.md or docs/README.md, every link between files leads
+//! somewhere, and code that is cut from a file is what the file has.
 
 use std::{
     collections::BTreeSet,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Checkout, Finding};
+use crate::snippets;
 
 /// Where readers start.
 const STARTS: [&str; 2] = ["README.md", "docs/README.md"];
@@ -23,7 +24,9 @@ pub(super) fn check(checkout: &Checkout) -> anyhow::Result<Vec<Finding>> {
             findings.push(format!("{} is missing", file.display()));
             continue;
         }
-        for (line, target) in links(&checkout.text(&file)?.unwrap_or_default()) {
+        let text = checkout.text(&file)?.unwrap_or_default();
+        findings.extend(stale_snippets(checkout, &file, &text));
+        for (line, target) in links(&text) {
             let target = resolve(&file, &target);
             let exists = checkout.files.contains(&target)
                 || checkout.files.iter().any(|file| file.starts_with(&target));
@@ -51,6 +54,16 @@ pub(super) fn check(checkout: &Checkout) -> anyhow::Result<Vec<Finding>> {
         }
     }
     Ok(findings)
+}
+
+/// Code in a document that is not what its file has.
+fn stale_snippets(checkout: &Checkout, file: &Path, text: &str) -> Option<Finding> {
+    let read = |file: &str| checkout.text(Path::new(file)).ok().flatten();
+    match snippets::fill(text, &read) {
+        Ok(current) if current == text => None,
+        Ok(_) => Some(format!("{}: a snippet is out of date: run `cargo xtask docs`", file.display())),
+        Err((line, problem)) => Some(format!("{}:{line}: {problem}", file.display())),
+    }
 }
 
 /// Relative targets of `[text](target)`, without their anchors, outside of code blocks.
