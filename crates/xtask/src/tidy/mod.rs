@@ -1,6 +1,7 @@
 //! Checks that no compiler makes. Each says what is wrong, where, and what to do instead.
 
 mod arrows;
+mod conformance;
 mod documents;
 mod names;
 mod sizes;
@@ -37,6 +38,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     findings.extend(arrows::check(&checkout)?);
     findings.extend(words::check(&checkout)?);
     findings.extend(documents::check(&checkout)?);
+    findings.extend(conformance::check(&checkout)?);
     for finding in &findings {
         println!("{finding}");
     }
