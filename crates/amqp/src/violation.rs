@@ -91,7 +91,7 @@ pub enum Violation {
     DeliveryIdMissing,
     /// A delivery began before the one before it on the link had ended, or a transfer contradicts
     /// the first one of its delivery (2.6.14, 2.7.5).
-    #[error("a delivery began before the previous one on the link had ended")]
+    #[error("the transfer does not continue the delivery that has begun on the link")]
     DeliveryInterleaved,
     /// Far more deliveries than the link-credit granted (2.6.7).
     #[error("far more deliveries than the link-credit granted")]
