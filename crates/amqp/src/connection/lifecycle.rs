@@ -259,16 +259,18 @@ impl Connection {
         }
     }
 
-    /// Server role: says that this end gives up, in the form of the layer that the connection is
-    /// in: the header that is served, an outcome, or open and close.
+    /// Says that this end gives up before both are open, in the form of the layer that the
+    /// connection is in. Server role: the header that is served, an outcome, or open and close.
+    /// Client role: close, once open is written.
     fn say_before_open(&mut self, error: Option<&Error>, code: SaslCode) {
-        if !matches!(self.peer, Peer::Client) {
-            return;
-        }
+        let server = matches!(self.peer, Peer::Client);
         match &self.state {
-            State::AwaitHeader => self.write_served_header(true),
-            State::Sasl(_) => self.write_sasl_outcome(code),
-            State::AwaitAmqpHeader => {
+            State::AwaitHeader | State::AwaitAmqpHeader if self.open_sent => {
+                self.write_close(error.cloned());
+            }
+            State::AwaitHeader if server => self.write_served_header(true),
+            State::Sasl(_) if server => self.write_sasl_outcome(code),
+            State::AwaitAmqpHeader if server => {
                 self.write_served_header(false);
                 self.write_close(error.cloned());
             }

@@ -1,10 +1,10 @@
 //! Peers that break the rules.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::support::*;
 use crate::{
-    CloseReason, Event, OPEN_DEADLINE_US, SaslCode, Time,
+    CloseReason, Connection, Event, OPEN_DEADLINE_US, SaslCode, Time,
     codec::{self, Frame, FrameKind},
     types::{Performative, Role, SaslFrame, SaslInit, Transfer},
 };
@@ -23,6 +23,20 @@ fn ended_with(server: &mut Server) -> Option<String> {
     assert_eq!(names(&performatives).last(), Some(&"end"));
     assert!(ended);
     last_condition(&performatives)
+}
+
+/// Found by fuzzing: open went out ahead, close did not follow.
+#[test]
+fn a_server_that_never_answers_is_told_that_the_client_gives_up() {
+    let mut client = Connection::client(Arc::new(config()), None, Time(0));
+    client.on_timeout(Time(OPEN_DEADLINE_US));
+    let frames = decode(&written(&mut client));
+    let [Frame::Amqp { .. }, Frame::Amqp { performative: Performative::Close(close), .. }] = &frames[..]
+    else {
+        panic!("open and close: {frames:?}");
+    };
+    let condition = close.error.as_ref().map(|error| error.condition.as_str());
+    assert_eq!(condition, Some("amqp:connection:forced"));
 }
 
 /// The code of the sasl-outcome written since.

@@ -5,6 +5,7 @@ mod conformance;
 mod credit;
 mod handshake;
 mod hostile;
+mod hostile_cuts;
 mod limits;
 mod mutation;
 mod pair;
