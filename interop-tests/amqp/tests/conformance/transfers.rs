@@ -70,7 +70,7 @@ fn unsettled_deliveries_have_tags_of_their_own(s: &Scenario) -> Outcome {
     complete(&mut raw, 0, 9)
 }
 
-/// 2.7.3 snd-settle-mode, 2.7.5 settled
+/// 2.7.3 snd-settle-mode, 2.7.5 settled, rcv-settle-mode
 fn settled_follows_the_mode_of_the_link(s: &Scenario) -> Outcome {
     let mut raw = begun(s)?;
     sending(&mut raw, 0, "s", s.queue())?;
@@ -78,9 +78,12 @@ fn settled_follows_the_mode_of_the_link(s: &Scenario) -> Outcome {
     send(&mut raw, 0, 1, &text_message("2", None))?;
     attached(&mut raw, 1, receive_and_delete("settled", s.queue()))?;
     raw.credit(0, 1, 0, 1, false)?;
-    assert_eq!(next_transfer(&mut raw)?.0.settled, Some(true));
+    let (transfer, _) = next_transfer(&mut raw)?;
+    assert_eq!((transfer.settled, transfer.rcv_settle_mode), (Some(true), None));
     receiving(&mut raw, 2, "unsettled", s.queue(), 1)?;
-    assert_ne!(next_transfer(&mut raw)?.0.settled, Some(true));
+    let (transfer, _) = next_transfer(&mut raw)?;
+    assert_ne!(transfer.settled, Some(true));
+    assert_eq!(transfer.rcv_settle_mode, None);
     complete(&mut raw, 1, 1)
 }
 
