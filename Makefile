@@ -40,3 +40,7 @@ certs: ## Make a local authority and a server certificate in certs/
 .PHONY: fuzz
 fuzz: ## Fuzz for HOURS=1, shared by all targets or by TARGETS="pair hot"
 	@HOURS="$(or $(HOURS),1)" TARGETS="$(TARGETS)" fuzz/run.sh long
+
+.PHONY: peers
+peers: build ## Compare with RabbitMQ and ActiveMQ Artemis; ARGS="--rounds 5" are options of benches/peers/run.sh
+	@. .ci/env.sh; benches/peers/run.sh --bin "$$CARGO_TARGET_DIR/release/lockstep" $(ARGS)

@@ -110,7 +110,7 @@ measure() { # a name, the scenario, its options
         echo "figures.sh: $name, run $run of $runs" >&2
         start_broker
         count_syncs
-        "$bin" bench "$scenario" --address "127.0.0.1:$port" --broker-pid "$broker" --json "$@" >"$work/run"
+        "$bin" bench "$scenario" --address "127.0.0.1:$port" --pid "$broker" --quiet --json "$@" >"$work/run"
         stop_broker
         sed "s/^{/{\"name\":\"$name\",$(syncs_counted)/" "$work/run" >>"$work/results"
     done
