@@ -65,10 +65,22 @@ pub struct AttachReply {
     pub target: Option<TargetTerminus>,
     /// Largest message in bytes that this end takes on the link; also bounds reassembly.
     pub max_message_size: Option<u64>,
+    /// Reports large deliveries in parts; `None` keeps each until it is whole.
+    pub parts: Option<Parts>,
     /// Link properties.
     pub properties: Option<Fields>,
     /// Capabilities.
     pub offered_capabilities: Vec<crate::types::Symbol>,
+}
+
+/// How a link reports messages that are too large to be kept in one piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Parts {
+    /// Deliveries of more payload bytes than this are reported while they arrive. At least
+    /// `part_bytes`.
+    pub over_bytes: usize,
+    /// Payload bytes of each part but the last, which has fewer. Not 0.
+    pub part_bytes: usize,
 }
 
 /// A message to be sent on a link.
@@ -141,8 +153,29 @@ pub enum Event {
         /// The message.
         payload: Bytes,
     },
-    /// A delivery on this link passed `max_message_size`: it was discarded. The engine has sent
-    /// nothing yet: reject it (unless `settled`) and detach.
+    /// The next part of a delivery that is larger than [`Parts::over_bytes`]. What comes after the
+    /// `first` is one of: more parts up to the `last`; `DeliveryAborted`; `DeliveryTooLarge`; the
+    /// end of the link.
+    DeliveryPart {
+        /// Which; needed for `settle` unless `settled`.
+        delivery: DeliveryRef,
+        /// No part came before.
+        first: bool,
+        /// The delivery is whole.
+        last: bool,
+        /// 0 unless it came.
+        message_format: u32,
+        /// Whether the peer forgot it already; final in the last part.
+        settled: bool,
+        /// State at the sender, a transaction for one; final in the last part.
+        state: Option<DeliveryState>,
+        /// Exactly [`Parts::part_bytes`], or less in the last part (perhaps nothing).
+        payload: Bytes,
+    },
+    /// The sender gave up a delivery of which parts were reported: they count for nothing.
+    DeliveryAborted(DeliveryRef),
+    /// A delivery on this link passed `max_message_size`: it was discarded, with the parts of it
+    /// that were reported. The engine has sent nothing yet: reject it (unless `settled`) and detach.
     DeliveryTooLarge {
         /// Which.
         delivery: DeliveryRef,

@@ -63,23 +63,24 @@ impl Outbox {
     }
 
     /// Appends one transfer frame with as much of `payload` as fits into `frame_size_max`, and
-    /// takes that off `payload`. Sets `more` to whether something is left. Returns the frame's
-    /// size.
+    /// takes that off `payload`. Sets `more` to whether something is left, or is to come (`open`).
+    /// Returns the frame's size.
     pub(crate) fn transfer(
         &mut self,
         channel: u16,
         transfer: &mut Transfer,
         payload: &mut [Bytes; 2],
         frame_size_max: usize,
+        open: bool,
     ) -> usize {
         let length = payload[0].len() + payload[1].len();
-        transfer.more = length + TRANSFER_FIELDS_GUESS > frame_size_max;
+        transfer.more = open || length + TRANSFER_FIELDS_GUESS > frame_size_max;
         let start = self.tail.len();
         codec::encode_transfer(&mut self.tail, channel, transfer, &[]);
         // A transfer that asks for more room than the frame has cannot be; one byte at least
         // keeps things moving.
         let room = frame_size_max.saturating_sub(self.tail.len() - start).max(1);
-        let more = length > room;
+        let more = open || length > room;
         if more != transfer.more {
             transfer.more = more;
             self.tail.truncate(start);

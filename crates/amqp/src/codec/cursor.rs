@@ -4,7 +4,7 @@ use crate::Violation;
 
 /// What the constructor's byte says about the bytes behind it (1.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// That many bytes.
     Fixed(u8),
     /// One byte with a size, then so many bytes.
@@ -70,7 +70,7 @@ const fn layouts() -> [Layout; 256] {
 
 /// The layout that a constructor's byte announces.
 #[inline]
-pub(super) fn layout(constructor: u8) -> Layout {
+pub(crate) fn layout(constructor: u8) -> Layout {
     // The table has an entry for every byte.
     LAYOUTS[constructor as usize]
 }

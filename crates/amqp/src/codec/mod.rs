@@ -23,8 +23,8 @@ use bytes::Bytes;
 
 use crate::types::{Performative, SaslFrame};
 
-pub(crate) use cursor::ListReader;
 pub use cursor::{Cursor, skip_value};
+pub(crate) use cursor::{Layout, ListReader, layout};
 pub use descriptor::read_descriptor;
 pub use encode::encode_value;
 pub(crate) use encode::{

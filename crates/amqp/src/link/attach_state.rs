@@ -153,6 +153,7 @@ impl Connection {
         self.pending_attaches -= 1;
         if let LinkKind::Incoming(incoming) = &mut entry.kind {
             incoming.max_message_size = reply.max_message_size.filter(|&size| size > 0);
+            incoming.parts = reply.parts;
         }
         let answer = Attach {
             name: entry.attach.name.clone(),
@@ -185,9 +186,10 @@ impl Connection {
                 let held = std::mem::take(&mut incoming.held);
                 self.reassembly_bytes -= std::mem::take(&mut incoming.held_bytes);
                 let max = incoming.max_message_size.unwrap_or(u64::MAX);
+                let parts = incoming.parts;
                 let flow = incoming.held_flow.take();
                 for event in held {
-                    self.push(incoming::within_size(event, max));
+                    incoming::released(event, max, parts).into_iter().for_each(|event| self.push(event));
                 }
                 flow
             }

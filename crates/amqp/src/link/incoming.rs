@@ -6,7 +6,7 @@ use super::{Link, LinkState};
 use crate::{
     Event,
     connection::Connection,
-    event::{AmqpSessionId, DeliveryRef, LinkId},
+    event::{AmqpSessionId, DeliveryRef, LinkId, Parts},
     session::AmqpSessionState,
     types::{Declared, DeliveryState, Flow, TransactionalState, Transfer},
     violation::Violation,
@@ -31,7 +31,12 @@ struct Partial {
     message_format: u32,
     settled: bool,
     state: Option<DeliveryState>,
+    /// What was not reported yet.
     payload: BytesMut,
+    /// Bytes that came, reported ones too.
+    size: u64,
+    /// A part of it was reported.
+    reported: bool,
     /// It was too large: the rest is thrown away.
     discarding: bool,
 }
@@ -44,6 +49,62 @@ impl Partial {
             && transfer.delivery_tag.as_ref().is_none_or(same_tag)
             && transfer.message_format.is_none_or(|format| format == self.message_format)
     }
+
+    fn new(id: u32, tag: Bytes, message_format: u32, settled: bool, state: Option<DeliveryState>) -> Self {
+        Self {
+            id,
+            tag,
+            message_format,
+            settled,
+            state,
+            payload: BytesMut::new(),
+            size: 0,
+            reported: false,
+            discarding: false,
+        }
+    }
+
+    /// Takes bytes in, and hands on every part that is full.
+    fn fill(
+        &mut self,
+        delivery: DeliveryRef,
+        mut bytes: &[u8],
+        parts: Option<Parts>,
+        events: &mut Vec<Event>,
+    ) {
+        self.size += bytes.len() as u64;
+        let Some(parts) = parts.filter(|parts| self.reported || self.size > parts.over_bytes as u64) else {
+            self.payload.extend_from_slice(bytes);
+            return;
+        };
+        loop {
+            let room = parts.part_bytes.saturating_sub(self.payload.len());
+            let (fits, left) = bytes.split_at(room.min(bytes.len()));
+            self.payload.extend_from_slice(fits);
+            bytes = left;
+            if self.payload.len() < parts.part_bytes {
+                return;
+            }
+            let full = self.payload.split_to(parts.part_bytes).freeze();
+            // A block of its own for the next part, so that none keeps the memory of another.
+            let mut next = BytesMut::with_capacity(parts.part_bytes);
+            next.extend_from_slice(&self.payload);
+            self.payload = next;
+            events.push(self.part(delivery, full, false));
+        }
+    }
+
+    fn part(&mut self, delivery: DeliveryRef, payload: Bytes, last: bool) -> Event {
+        Event::DeliveryPart {
+            delivery,
+            first: !std::mem::replace(&mut self.reported, true),
+            last,
+            message_format: self.message_format,
+            settled: self.settled,
+            state: self.state.clone(),
+            payload,
+        }
+    }
 }
 
 /// A link on which the peer sends.
@@ -55,6 +116,7 @@ pub(crate) struct IncomingLink {
     /// Credit that is kept topped up.
     pub(crate) auto_credit: Option<u32>,
     pub(crate) max_message_size: Option<u64>,
+    pub(crate) parts: Option<Parts>,
     partial: Option<Box<Partial>>,
     /// Events of an attach that is not answered yet.
     pub(crate) held: Vec<Event>,
@@ -71,6 +133,7 @@ impl IncomingLink {
             over_credit: 0,
             auto_credit: None,
             max_message_size: None,
+            parts: None,
             partial: None,
             held: Vec::new(),
             held_bytes: 0,
@@ -116,8 +179,25 @@ pub(crate) fn unpin_state(state: DeliveryState) -> DeliveryState {
     }
 }
 
+/// A delivery that came whole before the attach was answered, told as the answer wants it.
+pub(crate) fn released(event: Event, max: u64, parts: Option<Parts>) -> Vec<Event> {
+    match (within_size(event, max), parts) {
+        (Event::Delivery { delivery, tag, message_format, settled, state, payload }, Some(parts))
+            if payload.len() > parts.over_bytes =>
+        {
+            let mut partial = Partial::new(delivery.id, tag, message_format, settled, state);
+            let mut events = Vec::new();
+            partial.fill(delivery, &payload, Some(parts), &mut events);
+            let rest = std::mem::take(&mut partial.payload).freeze();
+            events.push(partial.part(delivery, rest, true));
+            events
+        }
+        (event, _) => vec![event],
+    }
+}
+
 /// A delivery that came before the link's limit was known, judged by it.
-pub(crate) fn within_size(event: Event, max: u64) -> Event {
+fn within_size(event: Event, max: u64) -> Event {
     match event {
         Event::Delivery { delivery, settled, payload, .. } if payload.len() as u64 > max => {
             Event::DeliveryTooLarge { delivery, settled, complete: true }
@@ -225,15 +305,7 @@ impl Connection {
             };
             return self.complete_delivery(link, event);
         }
-        let partial = Partial {
-            id,
-            tag: Bytes::copy_from_slice(&tag),
-            message_format,
-            settled,
-            state,
-            payload: BytesMut::new(),
-            discarding: false,
-        };
+        let partial = Partial::new(id, Bytes::copy_from_slice(&tag), message_format, settled, state);
         self.append(link, Box::new(partial), &payload)
     }
 
@@ -248,6 +320,9 @@ impl Connection {
         let delivery = DeliveryRef { link, id: partial.id };
         if transfer.aborted {
             self.forget(session, crate::types::Role::Sender, delivery);
+            if partial.reported && !partial.discarding {
+                self.push(Event::DeliveryAborted(delivery));
+            }
             return self.abort_delivery(link);
         }
         if transfer.settled == Some(true) && !partial.settled {
@@ -263,6 +338,12 @@ impl Connection {
         if partial.discarding {
             return self.count_delivery(link);
         }
+        let parts = self.links.get_mut(link.0).and_then(Link::as_incoming).and_then(|link| link.parts);
+        let large =
+            |parts: Parts| partial.reported || partial.size + payload.len() as u64 > parts.over_bytes as u64;
+        if parts.is_some_and(large) {
+            return self.complete_in_parts(link, *partial, &payload);
+        }
         let Partial { id, tag, message_format, settled, state, payload: mut bytes, .. } = *partial;
         bytes.extend_from_slice(&payload);
         let delivery = DeliveryRef { link, id };
@@ -271,30 +352,47 @@ impl Connection {
         self.complete_delivery(link, event)
     }
 
+    /// The last frame of a delivery that is reported in parts.
+    fn complete_in_parts(
+        &mut self,
+        link: LinkId,
+        mut partial: Partial,
+        payload: &[u8],
+    ) -> Result<(), Violation> {
+        let Some(incoming) = self.links.get_mut(link.0).and_then(Link::as_incoming) else { return Ok(()) };
+        let delivery = DeliveryRef { link, id: partial.id };
+        let mut events = Vec::new();
+        if incoming.max_message_size.is_some_and(|max| partial.size + payload.len() as u64 > max) {
+            events.push(Event::DeliveryTooLarge { delivery, settled: partial.settled, complete: true });
+        } else {
+            partial.fill(delivery, payload, incoming.parts, &mut events);
+            let rest = std::mem::take(&mut partial.payload).freeze();
+            events.push(partial.part(delivery, rest, true));
+        }
+        events.into_iter().for_each(|event| self.push(event));
+        self.count_delivery(link)
+    }
+
     /// Keeps one more frame of a delivery that is not complete.
     fn append(&mut self, link: LinkId, mut partial: Box<Partial>, payload: &[u8]) -> Result<(), Violation> {
         let bytes_max = self.config.limits.reassembly_bytes_max;
         let Some(incoming) = self.links.get_mut(link.0).and_then(Link::as_incoming) else { return Ok(()) };
-        let size = (partial.payload.len() + payload.len()) as u64;
-        let mut too_large = None;
+        let delivery = DeliveryRef { link, id: partial.id };
+        let mut events = Vec::new();
         if !partial.discarding {
-            if incoming.max_message_size.is_some_and(|max| size > max) {
+            if incoming.max_message_size.is_some_and(|max| partial.size + payload.len() as u64 > max) {
                 partial.discarding = true;
                 partial.payload = BytesMut::new();
-                let delivery = DeliveryRef { link, id: partial.id };
-                too_large =
-                    Some(Event::DeliveryTooLarge { delivery, settled: partial.settled, complete: false });
-            } else if self.reassembly_bytes + size as usize > bytes_max {
+                events.push(Event::DeliveryTooLarge { delivery, settled: partial.settled, complete: false });
+            } else if self.reassembly_bytes + partial.payload.len() + payload.len() > bytes_max {
                 return Err(Violation::ReassemblyLimit);
             } else {
-                partial.payload.extend_from_slice(payload);
+                partial.fill(delivery, payload, incoming.parts, &mut events);
             }
         }
         self.reassembly_bytes += partial.payload.len();
         incoming.partial = Some(partial);
-        if let Some(event) = too_large {
-            self.push(event);
-        }
+        events.into_iter().for_each(|event| self.push(event));
         Ok(())
     }
 
@@ -303,15 +401,18 @@ impl Connection {
         let Some(entry) = self.links.get_mut(link.0) else { return Ok(()) };
         let pending = entry.state == LinkState::AttachPending;
         let Some(incoming) = entry.as_incoming() else { return Ok(()) };
-        let event = within_size(event, incoming.max_message_size.unwrap_or(u64::MAX));
-        if !pending {
-            self.push(event);
-            return self.count_delivery(link);
-        }
         let size = match &event {
             Event::Delivery { payload, .. } => payload.len(),
             _ => 0,
         };
+        let max = incoming.max_message_size.unwrap_or(u64::MAX);
+        if !pending {
+            match incoming.parts.filter(|parts| size > parts.over_bytes) {
+                None => self.push(within_size(event, max)),
+                parts => released(event, max, parts).into_iter().for_each(|event| self.push(event)),
+            }
+            return self.count_delivery(link);
+        }
         if incoming.held.len() >= HELD_DELIVERIES_MAX || self.reassembly_bytes + size > bytes_max {
             return Err(Violation::ReassemblyLimit);
         }

@@ -4,6 +4,8 @@
 //! ids without a gap. So ids are given out by `send`, deliveries begin in that order, and what
 //! takes turns is the rest of those that are under way, at most one of each link.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::{Link, LinkState};
@@ -91,12 +93,52 @@ pub(crate) struct QueuedDelivery {
     message_format: u32,
     settled: bool,
     payload: [Bytes; 2],
+    /// Its payload is given in parts.
+    open: Option<Box<OpenEnd>>,
+}
+
+/// The end of a delivery whose payload was not known as a whole when it was sent.
+#[derive(Debug, Default)]
+struct OpenEnd {
+    /// Behind `payload`.
+    later: VecDeque<Bytes>,
+    later_bytes: usize,
+    /// Nothing more is given.
+    finished: bool,
+    aborted: bool,
 }
 
 impl QueuedDelivery {
     /// What it counts for in the outbox.
     pub(crate) fn bytes(&self) -> usize {
-        self.payload[0].len() + self.payload[1].len() + QUEUED_DELIVERY_BYTES
+        self.payload_bytes() + QUEUED_DELIVERY_BYTES
+    }
+
+    fn payload_bytes(&self) -> usize {
+        let later_bytes = self.open.as_ref().map_or(0, |open| open.later_bytes);
+        self.payload[0].len() + self.payload[1].len() + later_bytes
+    }
+
+    /// Whether nothing can be framed before more is given.
+    fn is_starved(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.finished && self.payload_bytes() == 0)
+    }
+
+    /// Moves what can be framed next to the front; whether more comes behind it.
+    fn refill(&mut self) -> bool {
+        let Some(open) = &mut self.open else { return false };
+        for piece in &mut self.payload {
+            if piece.is_empty()
+                && let Some(next) = open.later.pop_front()
+            {
+                open.later_bytes -= next.len();
+                *piece = next;
+            }
+        }
+        if self.payload[0].is_empty() {
+            self.payload.swap(0, 1);
+        }
+        !open.finished || !open.later.is_empty()
     }
 
     /// Names it for the driver.
@@ -140,13 +182,20 @@ impl AmqpSession {
     ) -> Option<QueuedDelivery> {
         let mut written = 0;
         loop {
-            written +=
-                outbox.transfer(self.local_channel, &mut transfer, &mut delivery.payload, frame_size_max);
+            let open = delivery.refill();
+            transfer.aborted = delivery.open.as_ref().is_some_and(|open| open.aborted);
+            written += outbox.transfer(
+                self.local_channel,
+                &mut transfer,
+                &mut delivery.payload,
+                frame_size_max,
+                open,
+            );
             self.outgoing.take();
             if !transfer.more {
                 return None;
             }
-            if written >= TURN_BYTES || self.outgoing.left() == 0 {
+            if written >= TURN_BYTES || self.outgoing.left() == 0 || delivery.is_starved() {
                 return Some(delivery);
             }
             transfer = delivery.next_transfer();
@@ -190,6 +239,86 @@ impl Connection {
     /// # Errors
     /// See [`SendRefused`]; nothing was sent then.
     pub fn send(&mut self, link: LinkId, delivery: OutgoingDelivery) -> Result<DeliveryRef, SendRefused> {
+        self.send_queued(link, delivery, None)
+    }
+
+    /// Begins a delivery whose payload goes on: give the rest with [`Self::send_part`]. It uses the
+    /// link, but neither its AMQP session nor the connection, until it ends.
+    ///
+    /// # Errors
+    /// See [`SendRefused`]; nothing was sent then.
+    pub fn send_first_part(
+        &mut self,
+        link: LinkId,
+        delivery: OutgoingDelivery,
+    ) -> Result<DeliveryRef, SendRefused> {
+        self.send_queued(link, delivery, Some(Box::default()))
+    }
+
+    /// The next bytes of a delivery of [`Self::send_first_part`]. Nothing happens if it is over.
+    pub fn send_part(&mut self, delivery: DeliveryRef, bytes: Bytes, last: bool) {
+        let Some((session, queued, queued_bytes)) = self.open_delivery(delivery) else { return };
+        if let Some(open) = &mut queued.open {
+            open.finished = last;
+            if !bytes.is_empty() {
+                open.later_bytes += bytes.len();
+                *queued_bytes += bytes.len();
+                open.later.push_back(bytes);
+            }
+        }
+        self.go_on(session);
+    }
+
+    /// Gives up a delivery of [`Self::send_first_part`]: the peer is told to forget what it has.
+    /// It is not unsettled any more. Nothing happens if it is over.
+    pub fn abort_send(&mut self, delivery: DeliveryRef) {
+        let Some((session, queued, queued_bytes)) = self.open_delivery(delivery) else { return };
+        *queued_bytes -= queued.bytes();
+        queued.payload = Default::default();
+        queued.open = Some(Box::new(OpenEnd { finished: true, aborted: true, ..OpenEnd::default() }));
+        *queued_bytes += queued.bytes();
+        self.forget(session, Role::Receiver, delivery);
+        self.go_on(session);
+    }
+
+    /// Bytes of a delivery of [`Self::send_first_part`] that are not framed yet; `None` if it is
+    /// over: whole in the outbox, aborted, or dropped with its link.
+    #[must_use]
+    pub fn unframed_bytes(&self, delivery: DeliveryRef) -> Option<usize> {
+        let session = self.sessions.get(self.links.get(delivery.link.0)?.session.0)?;
+        let sending = session.sending.iter().map(|sending| &sending.delivery);
+        sending
+            .chain(&session.queue)
+            .find(|queued| queued.reference() == delivery)
+            .map(QueuedDelivery::payload_bytes)
+    }
+
+    /// A delivery that waits for more to send.
+    fn open_delivery(
+        &mut self,
+        delivery: DeliveryRef,
+    ) -> Option<(AmqpSessionId, &mut QueuedDelivery, &mut usize)> {
+        let id = self.links.get(delivery.link.0)?.session;
+        let session = self.sessions.get_mut(id.0)?;
+        let sending = session.sending.iter_mut().map(|sending| &mut sending.delivery);
+        let queued = sending.chain(&mut session.queue).find(|queued| queued.reference() == delivery)?;
+        queued.open.as_ref().filter(|open| !open.finished)?;
+        Some((id, queued, &mut self.queued_bytes))
+    }
+
+    /// Sends what can be sent of an AMQP session that has something new.
+    fn go_on(&mut self, session: AmqpSessionId) {
+        self.mark_ready(session);
+        self.pump();
+        self.note_congestion();
+    }
+
+    fn send_queued(
+        &mut self,
+        link: LinkId,
+        delivery: OutgoingDelivery,
+        open: Option<Box<OpenEnd>>,
+    ) -> Result<DeliveryRef, SendRefused> {
         let unsettled_max = self.config.limits.unsettled_per_link_max;
         if self.is_closing() {
             return Err(SendRefused::LinkGone);
@@ -225,6 +354,7 @@ impl Connection {
             message_format: delivery.message_format,
             settled: delivery.settled,
             payload: [delivery.prefix, delivery.rest],
+            open,
         };
         self.queued_bytes += queued.bytes();
         session.queue.push_back(queued);
@@ -268,7 +398,8 @@ impl Connection {
         }
         let next = session.queue.front().map(|queued| queued.link);
         let can_begin = next.is_some_and(|link| !session.sending.iter().any(|s| s.delivery.link == link));
-        let begin = can_begin && (session.sending.is_empty() || !session.sending_first);
+        let under_way = session.sending.iter().position(|sending| !sending.delivery.is_starved());
+        let begin = can_begin && (under_way.is_none() || !session.sending_first);
         session.sending_first = begin;
         let (delivery, transfer) = if begin {
             let Some(delivery) = session.queue.pop_front() else { return false };
@@ -281,7 +412,8 @@ impl Connection {
             }
             (delivery, transfer)
         } else {
-            let Some(Sending { delivery }) = session.sending.pop_front() else { return false };
+            let under_way = under_way.and_then(|at| session.sending.remove(at));
+            let Some(Sending { delivery }) = under_way else { return false };
             let transfer = delivery.next_transfer();
             (delivery, transfer)
         };

@@ -2,6 +2,7 @@
 //! values; what is needed of them is read from their ranges.
 
 mod batch;
+mod body_scanner;
 mod build;
 mod header;
 mod map_section;
@@ -11,11 +12,12 @@ mod scan;
 mod tests;
 
 pub use batch::{BATCH_MESSAGE_FORMAT, encode_batch, split_batch};
+pub use body_scanner::BodyScanner;
 pub use build::{decode_body_value, encode_value_message};
 pub use header::{Header, decode_header, encode_header};
 pub use map_section::{MapEntries, decode_map_section, encode_map_section, map_section_entries, text_key};
 pub use properties::{Properties, decode_properties, encode_properties, property_field};
-pub use scan::{Sections, scan};
+pub use scan::{Sections, scan, scan_head};
 
 use crate::Violation;
 

@@ -36,19 +36,32 @@ pub(super) struct RawSection<'a> {
 /// Reads the section at `at`.
 #[inline]
 pub(super) fn section_at(message: &[u8], at: usize) -> Result<RawSection<'_>> {
-    let mut cursor = Cursor::new(message, at);
-    let code = match message.get(at..at + 3) {
-        // How every client writes it.
-        Some(&[0x00, 0x53, code]) => {
-            cursor = Cursor::new(message, at + 3);
-            code
-        }
-        _ => read_descriptor(&mut cursor)?
-            .and_then(|code| u8::try_from(code).ok())
-            .ok_or(MessageError::UnknownSection)?,
-    };
+    let (code, mut cursor) = code_at(message, at)?;
     let value = cursor.value()?;
-    let constructor = value.first().copied().unwrap_or(0);
+    check_type(code, value.first().copied().unwrap_or(0))?;
+    Ok(RawSection { code, range: at..cursor.position(), value })
+}
+
+/// Reads the descriptor of the section at `at` and stops before its value.
+#[inline]
+fn code_at(message: &[u8], at: usize) -> Result<(u8, Cursor<'_>)> {
+    if let Some(&[0x00, 0x53, code]) = message.get(at..at + 3) {
+        // How every client writes it.
+        return Ok((code, Cursor::new(message, at + 3)));
+    }
+    let mut cursor = Cursor::new(message, at);
+    let code = section_code(read_descriptor(&mut cursor)?)?;
+    Ok((code, cursor))
+}
+
+/// A descriptor as a section's code.
+pub(super) fn section_code(descriptor: Option<u64>) -> Result<u8> {
+    descriptor.and_then(|code| u8::try_from(code).ok()).ok_or(MessageError::UnknownSection)
+}
+
+/// Checks that the value of a section may have this constructor.
+#[inline]
+pub(super) fn check_type(code: u8, constructor: u8) -> Result<()> {
     let right_type = match code {
         section::HEADER | section::PROPERTIES | section::AMQP_SEQUENCE => {
             matches!(constructor, 0x45 | 0xc0 | 0xd0)
@@ -61,10 +74,7 @@ pub(super) fn section_at(message: &[u8], at: usize) -> Result<RawSection<'_>> {
         section::AMQP_VALUE => true,
         _ => return Err(MessageError::UnknownSection),
     };
-    if !right_type {
-        return Err(MessageError::InvalidField);
-    }
-    Ok(RawSection { code, range: at..cursor.position(), value })
+    if right_type { Ok(()) } else { Err(MessageError::InvalidField) }
 }
 
 /// Finds the sections and checks their order, that none stands twice, and that the body is of
@@ -110,9 +120,39 @@ pub fn scan(message: &[u8]) -> Result<Sections> {
     Ok(sections)
 }
 
+/// Finds the sections before the body in the beginning of a message. `body` goes to the end of
+/// `beginning`; body and footer are not looked at ([`BodyScanner`](super::BodyScanner) does that).
+///
+/// # Errors
+/// As [`scan`], for what it looks at; [`MessageError::Decode`] also if the beginning ends within
+/// one of those sections.
+pub fn scan_head(beginning: &[u8]) -> Result<Sections> {
+    let mut sections = Sections { body: beginning.len()..beginning.len(), ..Sections::default() };
+    let mut at = 0;
+    let mut last = 0;
+    while at < beginning.len() {
+        if code_at(beginning, at)?.0 >= section::DATA {
+            sections.body.start = at;
+            break;
+        }
+        let RawSection { code, range, .. } = section_at(beginning, at)?;
+        at = range.end;
+        check_order(last, code)?;
+        last = code;
+        match code {
+            section::HEADER => sections.header = Some(range),
+            section::DELIVERY_ANNOTATIONS => sections.delivery_annotations = Some(range),
+            section::MESSAGE_ANNOTATIONS => sections.message_annotations = Some(range),
+            section::PROPERTIES => sections.properties = Some(range),
+            _ => sections.application_properties = Some(range),
+        }
+    }
+    Ok(sections)
+}
+
 /// Codes of sections ascend in the order that sections have to have.
 #[inline]
-fn check_order(last: u8, code: u8) -> Result<()> {
+pub(super) fn check_order(last: u8, code: u8) -> Result<()> {
     const BODY: std::ops::RangeInclusive<u8> = section::DATA..=section::AMQP_VALUE;
     if code == last {
         return match code {

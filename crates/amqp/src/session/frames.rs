@@ -150,6 +150,18 @@ impl Connection {
         Ok(())
     }
 
+    /// Tells the peer that the AMQP session takes no more transfers for now, or that it does
+    /// again. What is under way already is taken all the same. Unknown AMQP sessions are ignored.
+    pub fn hold_incoming_window(&mut self, id: AmqpSessionId, held: bool) {
+        let is_news = !self.is_closing()
+            && self.amqp_session(id).is_some_and(|session| {
+                session.state == AmqpSessionState::Mapped && session.incoming.hold(held)
+            });
+        if is_news {
+            self.send_session_flow(id);
+        }
+    }
+
     pub(crate) fn send_session_flow(&mut self, id: AmqpSessionId) {
         if let Some(session) = self.sessions.get_mut(id.0) {
             let flow = session.flow();

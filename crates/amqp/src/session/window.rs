@@ -6,11 +6,13 @@ pub(crate) struct IncomingWindow {
     next_id: u32,
     size: u32,
     left: u32,
+    /// The peer is told that there is no room.
+    held: bool,
 }
 
 impl IncomingWindow {
     pub(crate) fn new(size: u32, peer_next_outgoing_id: u32) -> Self {
-        Self { next_id: peer_next_outgoing_id, size, left: size }
+        Self { next_id: peer_next_outgoing_id, size, left: size, held: false }
     }
 
     /// The peer's next transfer-id, as far as known.
@@ -18,9 +20,15 @@ impl IncomingWindow {
         self.next_id
     }
 
-    /// Transfers are taken as they come, so the whole window is free each time it is stated.
+    /// Transfers are taken as they come, so the whole window is free each time it is stated,
+    /// unless it is held.
     pub(crate) fn size(&self) -> u32 {
-        self.size
+        if self.held { 0 } else { self.size }
+    }
+
+    /// Holds the window shut, or lets it go; whether that is news.
+    pub(crate) fn hold(&mut self, held: bool) -> bool {
+        std::mem::replace(&mut self.held, held) != held
     }
 
     /// The peer said which transfer-id comes next, in begin or flow.
@@ -38,12 +46,16 @@ impl IncomingWindow {
 
     /// Whether half of it is used up, so that it must be stated again.
     pub(crate) fn half_used(&self) -> bool {
-        self.left <= self.size / 2
+        !self.held && self.left <= self.size / 2
     }
 
     /// A flow with the whole window is on its way.
+    ///
+    /// What the peer sent before it sees a held window stays within the one stated before.
     pub(crate) fn stated(&mut self) {
-        self.left = self.size;
+        if !self.held {
+            self.left = self.size;
+        }
     }
 }
 
@@ -117,6 +129,20 @@ mod tests {
         assert_eq!(window.next_id(), 1);
         assert!(window.take() && window.take() && !window.take());
         window.stated();
+        assert!(window.take());
+    }
+
+    #[test]
+    fn a_held_window_is_shut_but_takes_what_was_under_way() {
+        let mut window = IncomingWindow::new(3, 0);
+        assert!(window.hold(true) && !window.hold(true));
+        window.stated();
+        assert_eq!(window.size(), 0);
+        assert!(window.take() && window.take() && !window.half_used());
+        assert!(window.take() && !window.take());
+        assert!(window.hold(false));
+        window.stated();
+        assert_eq!(window.size(), 3);
         assert!(window.take());
     }
 }

@@ -9,6 +9,7 @@ mod hostile_cuts;
 mod limits;
 mod mutation;
 mod pair;
+mod parts;
 mod recorded;
 mod settlement;
 mod support;
