@@ -41,6 +41,11 @@ id! {
     RequestId(u64)
 }
 id! {
+    /// Chosen by a connection to name a large message that it hands on in parts. Unique among the
+    /// unfinished ones of that connection.
+    UploadId(u64)
+}
+id! {
     /// Broker-assigned position of a message in its entity: unique, gapless and increasing per
     /// entity, the first is 1 (semantics B-5). On the wire an AMQP `long`.
     SequenceNumber(u64)

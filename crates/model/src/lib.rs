@@ -22,7 +22,7 @@ pub use entity_description::{EntityDescription, InvalidDescription, QueueDescrip
 pub use entity_path::{EntityAddress, EntityName, InvalidAddress, NodeKind};
 pub use ids::{
     BodyId, CommitNumber, ConnectionId, EntityId, NamespaceId, OutgoingLinkId, RequestId, SequenceNumber,
-    SubQueue,
+    SubQueue, UploadId,
 };
 pub use lock_token::LockToken;
 pub use message::{IncomingMessage, MessageState, PropertyOverlay, PropertyValue, ReceiveMode, Settlement};

@@ -12,6 +12,15 @@ pub const ENTITY_NAME_CHARS_MAX: usize = 260;
 pub const MESSAGE_SIZE_BYTES_DEFAULT: u64 = 256 * 1024;
 /// Largest `max_message_size_bytes` that can be configured (semantics B-6).
 pub const MESSAGE_SIZE_BYTES_MAX: u64 = 100 * 1024 * 1024;
+/// Bytes of one stored row of a message; a message has as many full rows as go into it, and one
+/// that is not full. Also the most that one step of a large message hands on.
+pub const BODY_PART_SIZE_BYTES: usize = 1024 * 1024;
+/// Messages of more bytes than this travel in parts of [`BODY_PART_SIZE_BYTES`]: they are never in
+/// memory as a whole. Above the largest batch with its envelope, which stays in one piece.
+pub const LARGE_MESSAGE_SIZE_BYTES: usize = BODY_PART_SIZE_BYTES + 64 * 1024;
+/// Bytes of the sections before the body of a message that travels in parts: four of them, each
+/// four times of what Service Bus lets properties have (semantics B-7).
+pub const LARGE_MESSAGE_HEAD_SIZE_BYTES_MAX: usize = 256 * 1024;
 /// Messages in one batch (semantics B-6).
 pub const BATCH_MESSAGES_MAX: usize = 4_500;
 /// Bytes of one batch, also on large-message entities (semantics B-6).

@@ -1,6 +1,6 @@
 //! What all connections of the server share.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use lockstep_amqp as amqp;
 use lockstep_broker::runtime::BrokerClient;
@@ -38,6 +38,8 @@ pub(crate) struct ServerContext {
     pub(crate) engine_config: Arc<amqp::Config>,
     /// The same for connections with a verified client certificate: with SASL EXTERNAL.
     pub(crate) engine_config_external: Arc<amqp::Config>,
+    /// Bytes of large messages that arrived and are not durable yet.
+    pub(crate) unstored_bytes: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for ServerContext {

@@ -243,5 +243,6 @@ fn context(config: &ResolvedConfig, broker: &Broker, clock: Arc<dyn Clock>) -> a
         clock,
         engine_config: Arc::new(engine_config),
         engine_config_external: Arc::new(external),
+        unstored_bytes: Arc::default(),
     })
 }

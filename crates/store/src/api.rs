@@ -123,6 +123,19 @@ pub trait Store: Send + Sync + 'static {
         bodies: &[BodyId],
     ) -> Result<Vec<Option<Bytes>>, StoreError>;
 
+    /// One row of an encoded message, by its number from 0: exactly
+    /// [`BODY_PART_SIZE_BYTES`](lockstep_model::limits::BODY_PART_SIZE_BYTES), or less in the last
+    /// one. `None` where there is no such row.
+    ///
+    /// # Errors
+    /// Unreadable rows.
+    fn read_body_part(
+        &self,
+        namespace: NamespaceId,
+        body: BodyId,
+        part: u16,
+    ) -> Result<Option<Bytes>, StoreError>;
+
     /// The state of a message session as last written (perhaps not yet durable).
     ///
     /// # Errors

@@ -217,17 +217,33 @@ impl Batch {
     /// A body is far smaller than the 64 GiB that its rows can number (`limits` allows 100 MiB).
     pub fn put_body(&mut self, namespace: NamespaceId, body: BodyId, encoded: Bytes) {
         let mut rest = encoded;
-        for chunk in 0..=u16::MAX {
+        for part in 0..=u16::MAX {
             let value = rest.split_to(rest.len().min(BODY_CHUNK_SIZE_BYTES));
             let last = value.len() < BODY_CHUNK_SIZE_BYTES;
-            let (key_at, key_end) = self.key(|to| to.extend_from_slice(&keys::body(namespace, body, chunk)));
-            self.size_bytes += key_end - key_at + value.len();
-            let action = Action::PutShared(self.shared.len());
-            self.shared.push(value);
-            self.entries.push(Entry { table: Table::Bodies, key_at, key_end, action });
+            self.put_body_part(namespace, body, part, value);
             if last {
                 break;
             }
+        }
+    }
+
+    /// Writes one row of an encoded message that comes in parts. Parts are numbered from 0 and
+    /// have exactly [`BODY_PART_SIZE_BYTES`](lockstep_model::limits::BODY_PART_SIZE_BYTES); the last
+    /// one has less, perhaps nothing. Until a message names the body, a start removes it.
+    pub fn put_body_part(&mut self, namespace: NamespaceId, body: BodyId, part: u16, value: Bytes) {
+        debug_assert!(value.len() <= BODY_CHUNK_SIZE_BYTES);
+        let (key_at, key_end) = self.key(|to| to.extend_from_slice(&keys::body(namespace, body, part)));
+        self.size_bytes += key_end - key_at + value.len();
+        let action = Action::PutShared(self.shared.len());
+        self.shared.push(value);
+        self.entries.push(Entry { table: Table::Bodies, key_at, key_end, action });
+    }
+
+    /// Removes the first `parts` rows of a body whose last row was not written.
+    pub fn delete_body_parts(&mut self, namespace: NamespaceId, body: BodyId, parts: u16) {
+        for part in 0..parts {
+            let key = keys::body(namespace, body, part);
+            self.delete(Table::Bodies, |to| to.extend_from_slice(&key));
         }
     }
 

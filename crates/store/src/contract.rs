@@ -128,6 +128,8 @@ macro_rules! contract {
             large_bodies_come_back_byte_for_byte,
             bodies_are_answered_in_the_order_asked_with_gaps,
             message_sessions_take_odd_ids_and_large_states,
+            a_body_written_in_parts_reads_as_one_written_whole,
+            a_body_without_its_last_part_can_be_removed,
             bodies_that_no_message_names_are_removed,
             random_histories_end_in_the_state_of_their_last_commit,
         );
@@ -383,6 +385,55 @@ fn message_sessions_take_odd_ids_and_large_states<B: Backend>() {
         let expected = (*id != "ab").then(|| state(&content(at)));
         assert!(found == expected, "session id {id:?}");
     }
+}
+
+/// A large message: its rows come in commits of their own, the message's row with the last one.
+fn a_body_written_in_parts_reads_as_one_written_whole<B: Backend>() {
+    const PART: usize = lockstep_model::limits::BODY_PART_SIZE_BYTES;
+    let part = |number: u16, size: usize| Bytes::from(vec![number as u8 + 1; size]);
+    let backend = B::create();
+    write(backend.store(), 1, |batch| batch.put_body_part(NAMESPACE, BodyId(1), 0, part(0, PART)));
+    write(backend.store(), 2, |batch| batch.put_body_part(NAMESPACE, BodyId(1), 1, part(1, PART)));
+    write(backend.store(), 3, |batch| {
+        batch.put_body_part(NAMESPACE, BodyId(1), 2, part(2, 5));
+        batch.put_message(queue(1), SequenceNumber(1), &message(1, None));
+    });
+    backend.store().sync(CommitNumber(3)).expect("synced");
+    let backend = backend.crash();
+    let read = |number| backend.store().read_body_part(NAMESPACE, BodyId(1), number).expect("readable");
+    let parts: Vec<Option<Bytes>> = (0..4).map(read).collect();
+    assert!(parts == [Some(part(0, PART)), Some(part(1, PART)), Some(part(2, 5)), None]);
+    let whole = backend.store().read_bodies(NAMESPACE, &[BodyId(1)]).expect("readable");
+    assert!(whole == [Some(Bytes::from([part(0, PART), part(1, PART), part(2, 5)].concat()))]);
+    write(backend.store(), 4, |batch| batch.delete_body(NAMESPACE, BodyId(1), (2 * PART + 5) as u32));
+    let backend = backend.reopen();
+    for number in 0..4 {
+        assert_eq!(backend.store().read_body_part(NAMESPACE, BodyId(1), number).expect("readable"), None);
+    }
+}
+
+/// Its sender gave up, or the process was killed before the last part came.
+fn a_body_without_its_last_part_can_be_removed<B: Backend>() {
+    const PART: usize = lockstep_model::limits::BODY_PART_SIZE_BYTES;
+    let backend = B::create();
+    for body in [1, 2] {
+        write(backend.store(), 2 * body - 1, |batch| {
+            batch.put_body_part(NAMESPACE, BodyId(body), 0, Bytes::from(vec![1; PART]));
+        });
+        write(backend.store(), 2 * body, |batch| {
+            batch.put_body_part(NAMESPACE, BodyId(body), 1, Bytes::from(vec![2; PART]));
+        });
+    }
+    write(backend.store(), 5, |batch| batch.delete_body_parts(NAMESPACE, BodyId(1), 2));
+    let there = |backend: &B, body| {
+        [0, 1].map(|part| {
+            backend.store().read_body_part(NAMESPACE, BodyId(body), part).expect("readable").is_some()
+        })
+    };
+    assert_eq!((there(&backend, 1), there(&backend, 2)), ([false; 2], [true; 2]));
+    let backend = backend.reopen();
+    assert_eq!(backend.store().remove_orphan_bodies(&|_, _| false).expect("removed"), 1);
+    assert_eq!(there(&backend, 2), [false; 2]);
 }
 
 fn bodies_that_no_message_names_are_removed<B: Backend>() {

@@ -104,6 +104,16 @@ impl<S: Store> Store for FaultStore<S> {
         self.inner.read_bodies(namespace, bodies)
     }
 
+    fn read_body_part(
+        &self,
+        namespace: NamespaceId,
+        body: BodyId,
+        part: u16,
+    ) -> Result<Option<Bytes>, StoreError> {
+        check(&self.reads, self.faults.read, "read")?;
+        self.inner.read_body_part(namespace, body, part)
+    }
+
     fn read_message_session(
         &self,
         entity: EntityId,

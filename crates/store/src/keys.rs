@@ -19,7 +19,7 @@ use crate::{api::StoreError, batch::Table};
 
 /// Bytes of one body row; the last row of a body is shorter (perhaps empty), all others have
 /// exactly this many.
-pub(crate) const BODY_CHUNK_SIZE_BYTES: usize = 1024 * 1024;
+pub(crate) const BODY_CHUNK_SIZE_BYTES: usize = lockstep_model::limits::BODY_PART_SIZE_BYTES;
 
 /// First byte of a key in [`Table::System`]. Numbers are given once: a retired one stays in this
 /// list, marked so, and is never given again. Load order is their order.

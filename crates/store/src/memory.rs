@@ -164,6 +164,15 @@ impl Store for MemoryStore {
         bodies.iter().map(read).collect()
     }
 
+    fn read_body_part(
+        &self,
+        namespace: NamespaceId,
+        body: BodyId,
+        part: u16,
+    ) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.inner().visible.table(Table::Bodies).get(&keys::body(namespace, body, part)[..]).cloned())
+    }
+
     fn read_message_session(
         &self,
         entity: EntityId,

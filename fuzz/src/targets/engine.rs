@@ -542,6 +542,13 @@ impl Harness<'_> {
                 self.alive(delivery.link);
                 self.deliveries.push(delivery);
             }
+            Event::DeliveryPart { delivery, settled, last, .. } => {
+                self.alive(delivery.link);
+                if last && !settled {
+                    self.deliveries.push(delivery);
+                }
+            }
+            Event::DeliveryAborted(delivery) => self.alive(delivery.link),
             Event::Disposed { deliveries, .. } | Event::CutOff { deliveries } => {
                 assert!(!deliveries.is_empty());
             }

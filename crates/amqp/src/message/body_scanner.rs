@@ -70,6 +70,12 @@ impl BodyScanner {
         self.trailer_at.unwrap_or(self.position - unclear)
     }
 
+    /// Whether delivery-annotations were met behind the body.
+    #[must_use]
+    pub const fn has_trailer(&self) -> bool {
+        self.trailer_at.is_some()
+    }
+
     /// The message has ended.
     ///
     /// # Errors

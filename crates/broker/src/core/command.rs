@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockstep_model::{
     CommitNumber, ConnectionId, EntityId, IncomingMessage, LockToken, MessageSessionId, OutgoingLinkId,
-    ReceiveMode, RequestId, SequenceNumber, Settlement, Timestamp,
+    ReceiveMode, RequestId, SequenceNumber, Settlement, Timestamp, UploadId,
 };
 
 /// A command. Those with a `request` are answered by exactly one
@@ -14,6 +14,32 @@ use lockstep_model::{
 pub enum Command {
     /// Store messages at the end of an entity.
     Enqueue(Enqueue),
+    /// Write one full row of a message that arrives in parts. Answered by `Done` when it is durable;
+    /// a refusal forgets the message with all its rows, and every later part of it is refused too.
+    StorePart {
+        /// The entity; always a main store.
+        entity: EntityId,
+        /// Which message of the connection.
+        upload: UploadId,
+        /// The number of the row, from 0.
+        part: u16,
+        /// Exactly [`BODY_PART_SIZE_BYTES`](lockstep_model::limits::BODY_PART_SIZE_BYTES).
+        row: Bytes,
+        /// Who asks.
+        connection: ConnectionId,
+        /// Recognises the reply.
+        request: RequestId,
+    },
+    /// Store the last row of a message that arrived in parts, and the message, at the end of its
+    /// entity. The reply is `Enqueued` or `Refused`; a refusal forgets the message with all its rows.
+    EnqueueParts(EnqueueParts),
+    /// Forget a message that arrives in parts: it will not be completed. An unknown one is ignored.
+    DropParts {
+        /// Whose.
+        connection: ConnectionId,
+        /// Which.
+        upload: UploadId,
+    },
     /// A client's receiver wants to attach. Answered by `Attached` or `AttachRefused`, perhaps
     /// minutes later.
     Attach(Attach),
@@ -39,7 +65,8 @@ pub enum Command {
         /// How it ended.
         departure: Departure,
     },
-    /// Every link of the connection goes away, pending ones too. Not answered.
+    /// Every link of the connection goes away, pending ones too, and every message that arrives in
+    /// parts. Not answered.
     ConnectionGone {
         /// The connection.
         connection: ConnectionId,
@@ -175,6 +202,25 @@ pub struct Enqueue {
     /// Recognises the reply; `None` for a pre-settled send whose refusal the caller reports by
     /// other means. The reply is `Enqueued` or `Refused`.
     pub request: Option<RequestId>,
+}
+
+/// The end of a message that arrived in parts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EnqueueParts {
+    /// The entity; always a main store.
+    pub entity: EntityId,
+    /// Which message of the connection; at least one part of it came.
+    pub upload: UploadId,
+    /// The last row; not full, perhaps empty.
+    pub row: Bytes,
+    /// What of the message the sender did not send, in bytes; limits are about the rest.
+    pub generated_bytes: u32,
+    /// `group-id`, if it was sent.
+    pub message_session: Option<MessageSessionId>,
+    /// Who asks.
+    pub connection: ConnectionId,
+    /// Recognises the reply.
+    pub request: RequestId,
 }
 
 /// A receiver's attach.

@@ -1,7 +1,7 @@
 //! Storing messages.
 
 use lockstep_model::{
-    EntityId, Refusal, SequenceNumber, SizeLimit,
+    BodyId, EntityId, MessageSessionId, Refusal, SequenceNumber, SizeLimit,
     limits::{BATCH_MESSAGES_MAX, BATCH_SIZE_BYTES_MAX},
 };
 use lockstep_store::MessageRecord;
@@ -24,40 +24,26 @@ impl Namespace {
         }
         let first = queue.last_sequence_number.next();
         for message in enqueue.messages {
-            let sequence_number = queue.last_sequence_number.next();
             let body = self.next_body;
             self.next_body.0 += 1;
             let size_bytes = u32::try_from(message.encoded.len()).unwrap_or(u32::MAX);
-            let slot = message.message_session.as_ref().map(|id| queue.message_sessions.find_or_create(id));
-            let record = MessageRecord {
-                state: lockstep_model::MessageState::Active,
-                enqueued_at: step.now.utc,
-                body,
-                size_bytes,
-                message_session: message.message_session,
-            };
             step.out.new_bodies.push((body, message.encoded.clone()));
             step.out.batch.put_body(self.id, body, message.encoded);
-            step.out.batch.put_message(queue.id, sequence_number, &record);
-            let entry = MessageEntry {
-                enqueued_at: step.now.utc,
-                body,
-                overlay: None,
-                size_bytes,
-                delivery_count: 0,
-                place: Place::Available,
-                message_session: slot,
-            };
-            queue.insert(sequence_number, entry);
-            queue.last_sequence_number = sequence_number;
+            append(step, queue, body, size_bytes, message.message_session);
         }
+        self.enqueued(step, enqueue.entity);
+        Reply::Enqueued(first)
+    }
+
+    /// Messages were appended to a queue in this step.
+    pub(super) fn enqueued(&mut self, step: &Step<'_>, queue_id: EntityId) {
+        let Some(queue) = self.queues.get_mut(&queue_id) else { return };
         if !queue.counter_is_stale {
             queue.counter_is_stale = true;
             self.stale_counters.push(queue.id);
         }
         let (queue, through) = (queue.id, queue.last_sequence_number);
         self.await_commit(step, Uncommitted::Enqueued { queue, through });
-        Reply::Enqueued(first)
     }
 
     /// Messages up to `through` can be delivered.
@@ -77,6 +63,38 @@ impl Namespace {
             }
         }
     }
+}
+
+/// Writes the row of a message at the end of a queue, and puts it into the index.
+pub(super) fn append(
+    step: &mut Step<'_>,
+    queue: &mut Queue,
+    body: BodyId,
+    size_bytes: u32,
+    message_session: Option<MessageSessionId>,
+) -> SequenceNumber {
+    let sequence_number = queue.last_sequence_number.next();
+    let slot = message_session.as_ref().map(|id| queue.message_sessions.find_or_create(id));
+    let record = MessageRecord {
+        state: lockstep_model::MessageState::Active,
+        enqueued_at: step.now.utc,
+        body,
+        size_bytes,
+        message_session,
+    };
+    step.out.batch.put_message(queue.id, sequence_number, &record);
+    let entry = MessageEntry {
+        enqueued_at: step.now.utc,
+        body,
+        overlay: None,
+        size_bytes,
+        delivery_count: 0,
+        place: Place::Available,
+        message_session: slot,
+    };
+    queue.insert(sequence_number, entry);
+    queue.last_sequence_number = sequence_number;
+    sequence_number
 }
 
 /// Refuses what the queue does not take, before anything is stored.

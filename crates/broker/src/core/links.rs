@@ -223,6 +223,7 @@ impl Namespace {
         connection: ConnectionId,
         departure: Departure,
     ) {
+        self.drop_all_parts(step, connection);
         for id in self.connections.remove(&connection).unwrap_or_default() {
             self.depart(step, id, departure);
         }

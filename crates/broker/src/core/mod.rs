@@ -20,6 +20,7 @@ mod deadlines;
 mod delivery;
 pub mod effect;
 mod enqueue;
+mod large;
 mod links;
 mod message_locks;
 mod message_session;
@@ -32,7 +33,9 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Attach, Command, Departure, Enqueue, HolderClaim, LinkIdentity, ReceiveIntent, SettleVia};
+pub use command::{
+    Attach, Command, Departure, Enqueue, EnqueueParts, HolderClaim, LinkIdentity, ReceiveIntent, SettleVia,
+};
 pub use effect::{AttachGrant, BodyRef, Delivery, Effect, Output, PeekedMessage, Reply, Routed, StateValue};
 pub use namespace::{DefineError, EntityCounts, Namespace};
 

@@ -13,6 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     Command, CoreConfig, Effect, IdSource, Output, Reply, Routed,
     deadlines::{Deadline, Deadlines},
+    large::Uploads,
     links::Link,
     message_locks::{LockSlot, LockTable},
     message_session::{
@@ -39,6 +40,8 @@ pub struct Namespace {
     pub(super) config: CoreConfig,
     last_entity_number: u32,
     pub(super) next_body: BodyId,
+    /// Messages that arrive in parts.
+    pub(super) uploads: Uploads,
     /// Bodies that restored rows name; until the first command.
     pub(super) restored_bodies: Option<FxHashSet<BodyId>>,
     descriptions: BTreeMap<EntityId, QueueDescription>,
@@ -192,6 +195,7 @@ impl Namespace {
             config,
             last_entity_number: 0,
             next_body: BodyId(1),
+            uploads: Uploads::default(),
             restored_bodies: None,
             descriptions: BTreeMap::new(),
             by_name: HashMap::new(),
@@ -334,6 +338,16 @@ impl Namespace {
                 let reply = self.enqueue(step, enqueue);
                 step.reply(connection, request, reply);
             }
+            Command::EnqueueParts(end) => {
+                let (connection, request) = (end.connection, Some(end.request));
+                let reply = self.enqueue_parts(step, end);
+                step.reply(connection, request, reply);
+            }
+            Command::StorePart { entity, upload, part, row, connection, request } => {
+                let reply = self.store_part(step, entity, (connection, upload), part, row);
+                step.reply(connection, Some(request), reply);
+            }
+            Command::DropParts { connection, upload } => self.drop_parts(step, connection, upload),
             Command::Attach(attach) => self.attach(step, attach),
             Command::Credit { link, limit, drain } => self.credit(link, limit, drain),
             Command::Detach { link, departure } => self.detach(step, link, departure),

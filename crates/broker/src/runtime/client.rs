@@ -178,6 +178,13 @@ impl BrokerConnection {
         self.client.shared.reader.request(Read::Body { namespace, body, inbox: Arc::clone(&self.inbox) });
     }
 
+    /// Asks for one row of a large message, by its number; it comes as [`ToConnection::BodyPart`].
+    pub fn read_body_part(&self, body: BodyId, part: u16) {
+        let namespace = self.client.shared.directories[self.client.namespace].namespace();
+        let inbox = Arc::clone(&self.inbox);
+        self.client.shared.reader.request(Read::BodyPart { namespace, body, part, inbox });
+    }
+
     /// Asks for a stored state; it comes as [`ToConnection::MessageSessionState`].
     pub fn read_message_session_state(
         &self,

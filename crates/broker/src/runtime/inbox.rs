@@ -17,6 +17,10 @@ pub enum ToConnection {
     /// Bytes that [`BrokerConnection::read_body`](super::BrokerConnection::read_body) asked for;
     /// `Err` when the row cannot be read, `Ok(None)` when it is gone.
     Body(BodyId, Result<Option<Bytes>, Unreadable>),
+    /// The row of that number that
+    /// [`BrokerConnection::read_body_part`](super::BrokerConnection::read_body_part) asked for;
+    /// otherwise as `Body`.
+    BodyPart(BodyId, u16, Result<Option<Bytes>, Unreadable>),
     /// The state that a [`StateValue::Stored`](crate::core::StateValue::Stored) stood for.
     MessageSessionState(RequestId, Result<Option<Bytes>, Unreadable>),
 }

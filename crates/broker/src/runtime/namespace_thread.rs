@@ -14,7 +14,7 @@ use super::{
     mailbox::{Burst, Mail},
     token_source::RandomTokens,
 };
-use crate::core::{Command, Effect, Namespace, Output, Reply, Routed};
+use crate::core::{Command, Effect, EnqueueParts, Namespace, Output, Reply, Routed};
 
 /// Bytes after which a turn is handed to the commit pipeline though more mail is there.
 const TURN_BYTES_MAX: usize = 1024 * 1024;
@@ -147,7 +147,7 @@ impl NamespaceThread {
                     return;
                 }
                 if self.shared.refuse_growth.load(Ordering::Relaxed) {
-                    self.refuse(&command);
+                    self.refuse(burst.namespace, now, &command);
                     continue;
                 }
             }
@@ -189,9 +189,15 @@ impl NamespaceThread {
             > UNCOMMITTED_BYTES_MAX
     }
 
-    fn refuse(&mut self, command: &Command) {
+    fn refuse(&mut self, index: usize, now: Now, command: &Command) {
         let (connection, request) = match command {
             Command::Enqueue(enqueue) => (enqueue.connection, enqueue.request),
+            Command::StorePart { connection, upload, request, .. }
+            | Command::EnqueueParts(EnqueueParts { connection, upload, request, .. }) => {
+                let (connection, upload) = (*connection, *upload);
+                self.apply(index, now, Command::DropParts { connection, upload });
+                (connection, Some(*request))
+            }
             Command::SetMessageSessionState { holder, request, .. } => (holder.connection, Some(*request)),
             _ => return,
         };
@@ -267,7 +273,13 @@ fn earliest_arrival(mails: &[Mail]) -> Option<MonoTime> {
 
 /// Whether the command makes the store grow.
 fn grows(command: &Command) -> bool {
-    matches!(command, Command::Enqueue(_) | Command::SetMessageSessionState { state: Some(_), .. })
+    matches!(
+        command,
+        Command::Enqueue(_)
+            | Command::StorePart { .. }
+            | Command::EnqueueParts(_)
+            | Command::SetMessageSessionState { state: Some(_), .. }
+    )
 }
 
 fn judged_by_arrival(command: &Command) -> bool {

@@ -22,6 +22,7 @@ const BODIES_PER_READ_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Read {
     Body { namespace: NamespaceId, body: BodyId, inbox: Arc<Inbox> },
+    BodyPart { namespace: NamespaceId, body: BodyId, part: u16, inbox: Arc<Inbox> },
     MessageSessionState { entity: EntityId, session: MessageSessionId, request: RequestId, inbox: Arc<Inbox> },
 }
 
@@ -59,7 +60,7 @@ impl Reader {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next state read, or the next run of bodies of one namespace; `None` to stop.
+    /// The next state or row, or the next run of bodies of one namespace; `None` to stop.
     fn next(&self) -> Option<Vec<Read>> {
         let mut queue = self.lock();
         while queue.reads.is_empty() {
@@ -88,6 +89,13 @@ pub(crate) fn read_stage(shared: &Shared, store: &dyn Store) {
     while let Some(reads) = shared.reader.next() {
         match &reads[0] {
             Read::Body { namespace, .. } => read_bodies(store, *namespace, &reads),
+            Read::BodyPart { namespace, body, part, inbox } => {
+                let row = store.read_body_part(*namespace, *body, *part).map_err(|error| {
+                    tracing::error!(%error, %namespace, %body, part, "cannot read a stored message");
+                    Unreadable
+                });
+                inbox.push([ToConnection::BodyPart(*body, *part, row)]);
+            }
             Read::MessageSessionState { entity, session, request, inbox } => {
                 let state = store
                     .read_message_session(*entity, session)
@@ -109,7 +117,7 @@ fn read_bodies(store: &dyn Store, namespace: NamespaceId, reads: &[Read]) {
         .iter()
         .filter_map(|read| match read {
             Read::Body { body, inbox, .. } => Some((*body, inbox)),
-            Read::MessageSessionState { .. } => None,
+            Read::BodyPart { .. } | Read::MessageSessionState { .. } => None,
         })
         .collect();
     let ids: Vec<BodyId> = bodies.iter().map(|(body, _)| *body).collect();

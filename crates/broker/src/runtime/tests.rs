@@ -97,6 +97,15 @@ impl Store for GatedStore {
         self.inner.read_bodies(namespace, bodies)
     }
 
+    fn read_body_part(
+        &self,
+        namespace: lockstep_model::NamespaceId,
+        body: lockstep_model::BodyId,
+        part: u16,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.inner.read_body_part(namespace, body, part)
+    }
+
     fn read_message_session(
         &self,
         entity: EntityId,

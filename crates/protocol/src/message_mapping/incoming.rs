@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// message-format of a single message.
-const MESSAGE_FORMAT_SINGLE: u32 = 0;
+pub(super) const MESSAGE_FORMAT_SINGLE: u32 = 0;
+pub(super) const UNKNOWN_FORMAT: Refusal =
+    Refusal::InvalidArgument("the message-format is 0 or, for a batch, 0x80013700");
 const NULL: [u8; 1] = [0x40];
 
 /// The messages of one delivery from a sender: one, or those of a batch in their order. What an
@@ -38,12 +40,21 @@ pub fn incoming(
             }
             messages.into_iter().map(|message| single(message, new_message_id)).collect()
         }
-        _ => Err(Refusal::InvalidArgument("the message-format is 0 or, for a batch, 0x80013700")),
+        _ => Err(UNKNOWN_FORMAT),
     }
 }
 
 fn single(encoded: Bytes, new_message_id: &mut dyn FnMut() -> [u8; 16]) -> Result<IncomingMessage, Refusal> {
     let sections = scan(&encoded).map_err(malformed)?;
+    examine(encoded, &sections, new_message_id)
+}
+
+/// Looks at what stands before the body. `encoded` may end anywhere in the body.
+pub(super) fn examine(
+    encoded: Bytes,
+    sections: &Sections,
+    new_message_id: &mut dyn FnMut() -> [u8; 16],
+) -> Result<IncomingMessage, Refusal> {
     let section =
         |range: &Option<std::ops::Range<usize>>| range.as_ref().and_then(|range| encoded.get(range.clone()));
     let ttl = match section(&sections.header) {
@@ -72,7 +83,7 @@ fn single(encoded: Bytes, new_message_id: &mut dyn FnMut() -> [u8; 16]) -> Resul
         }
         None => {
             let sent_bytes = encoded.len();
-            let encoded = with_message_id(&encoded, &sections, &properties, new_message_id());
+            let encoded = with_message_id(&encoded, sections, &properties, new_message_id());
             let generated_bytes = u32::try_from(encoded.len() - sent_bytes).unwrap_or(u32::MAX);
             Ok(IncomingMessage { encoded, generated_bytes, message_session })
         }

@@ -5,11 +5,15 @@
 //! delivery; body and footer are never touched, decoded or copied.
 
 mod incoming;
+mod large;
 mod outgoing;
 mod raw_properties;
 
 pub use incoming::incoming;
-pub use outgoing::{DeliveryFacts, Outgoing, outgoing, outgoing_whole};
+pub use large::{LargeMessage, LastPart};
+pub use outgoing::{
+    DeliveryFacts, Outgoing, head, outgoing, outgoing_first_part, outgoing_whole, outgoing_without_body,
+};
 
 use lockstep_amqp::message::MessageError;
 use lockstep_model::Refusal;

@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use lockstep_amqp::message::{
-    MapEntries, MessageError, Sections, decode_header, map_section_entries, scan, section, text_key,
+    MapEntries, MessageError, Sections, decode_header, map_section_entries, scan, scan_head, section,
+    text_key,
 };
 use lockstep_model::{
     LockToken, MessageState, PropertyOverlay, PropertyValue, Refusal, SequenceNumber, Timestamp,
@@ -55,7 +56,53 @@ pub struct Outgoing {
 /// `Unreadable` if the stored bytes are no message; [`incoming`](fn@super::incoming) lets no such
 /// message pass.
 pub fn outgoing(encoded: &Bytes, facts: &DeliveryFacts<'_>) -> Result<Outgoing, Refusal> {
-    let (prefix, rest_from, sections) = prefix(encoded, facts, false).map_err(|_| Refusal::Unreadable)?;
+    let sections = scan(encoded).map_err(unreadable)?;
+    around(encoded, &sections, facts)
+}
+
+/// The beginning of a large message as it is delivered; what is stored behind `first_part`
+/// follows untouched. Otherwise as [`outgoing`].
+///
+/// # Errors
+/// As [`outgoing`].
+pub fn outgoing_first_part(first_part: &Bytes, facts: &DeliveryFacts<'_>) -> Result<Outgoing, Refusal> {
+    let sections = scan_head(first_part).map_err(unreadable)?;
+    around(first_part, &sections, facts)
+}
+
+/// The sections before the body of a message of which only the first part is at hand, copied.
+///
+/// # Errors
+/// As [`outgoing`].
+pub fn head(first_part: &Bytes) -> Result<Bytes, Refusal> {
+    let sections = scan_head(first_part).map_err(unreadable)?;
+    Ok(Bytes::copy_from_slice(&first_part[..sections.body.start]))
+}
+
+/// A large message without its body and footer, of which only the first part is at hand; its
+/// delivery-annotation `omitted-message-body-size` (long) says how many bytes they have.
+///
+/// # Errors
+/// As [`outgoing`].
+pub fn outgoing_without_body(
+    first_part: &Bytes,
+    size_bytes: u32,
+    facts: &DeliveryFacts<'_>,
+) -> Result<Bytes, Refusal> {
+    let sections = scan_head(first_part).map_err(unreadable)?;
+    let omitted_bytes = (size_bytes as usize).saturating_sub(sections.body.start);
+    let (mut message, rest_from) =
+        prefix(first_part, &sections, facts, Some(omitted_bytes)).map_err(unreadable)?;
+    message.put_slice(&first_part[rest_from..sections.body.start]);
+    Ok(message.freeze())
+}
+
+const fn unreadable(_: MessageError) -> Refusal {
+    Refusal::Unreadable
+}
+
+fn around(encoded: &Bytes, sections: &Sections, facts: &DeliveryFacts<'_>) -> Result<Outgoing, Refusal> {
+    let (prefix, rest_from) = prefix(encoded, sections, facts, None).map_err(unreadable)?;
     Ok(Outgoing { prefix: prefix.freeze(), rest: encoded.slice(rest_from..sections.body.end) })
 }
 
@@ -66,8 +113,12 @@ pub fn outgoing(encoded: &Bytes, facts: &DeliveryFacts<'_>) -> Result<Outgoing, 
 /// # Errors
 /// As [`outgoing`].
 pub fn outgoing_whole(encoded: &Bytes, facts: &DeliveryFacts<'_>, omit_body: bool) -> Result<Bytes, Refusal> {
-    let (mut message, rest_from, sections) =
-        prefix(encoded, facts, omit_body).map_err(|_| Refusal::Unreadable)?;
+    let sections = scan(encoded).map_err(unreadable)?;
+    let omitted_bytes = omit_body.then(|| {
+        let body_end = sections.footer.as_ref().map_or(sections.body.end, |footer| footer.start);
+        body_end - sections.body.start
+    });
+    let (mut message, rest_from) = prefix(encoded, &sections, facts, omitted_bytes).map_err(unreadable)?;
     if omit_body {
         message.put_slice(&encoded[rest_from..sections.body.start]);
         if let Some(footer) = sections.footer {
@@ -82,10 +133,10 @@ pub fn outgoing_whole(encoded: &Bytes, facts: &DeliveryFacts<'_>, omit_body: boo
 /// The sections written anew, and where the sections begin that follow untouched.
 fn prefix(
     encoded: &Bytes,
+    sections: &Sections,
     facts: &DeliveryFacts<'_>,
-    omit_body: bool,
-) -> Result<(BytesMut, usize, Sections), MessageError> {
-    let sections = scan(encoded)?;
+    omitted_bytes: Option<usize>,
+) -> Result<(BytesMut, usize), MessageError> {
     let part = |range: &Option<std::ops::Range<usize>>| range.clone().map(|range| &encoded[range]);
     let behind_annotations = [&sections.properties, &sections.application_properties]
         .into_iter()
@@ -99,10 +150,6 @@ fn prefix(
     };
     let mut out = BytesMut::with_capacity(capacity);
     put_header(&mut out, part(&sections.header), facts.delivery_count)?;
-    let omitted_bytes = omit_body.then(|| {
-        let body_end = sections.footer.as_ref().map_or(sections.body.end, |footer| footer.start);
-        body_end - sections.body.start
-    });
     put_delivery_annotations(
         &mut out,
         part(&sections.delivery_annotations),
@@ -118,7 +165,7 @@ fn prefix(
             sections.body.start
         }
     };
-    Ok((out, rest_from, sections))
+    Ok((out, rest_from))
 }
 
 /// Always a whole header: readers expect durable, priority and delivery-count (wire.md 5.3).

@@ -18,6 +18,7 @@ use super::{
     receivers::Receiver,
     request_links::{Node, RequestNode, ResponseNode},
     senders::Sender,
+    uploads,
 };
 
 /// Messages that a sender may have under way; topped up as outcomes are given.
@@ -125,7 +126,9 @@ impl Connection {
         let entity = self.entity_for(&address, Right::Send)?;
         self.authorizer.check(&address, Right::Send, self.now.utc)?;
         let max_message_size_bytes = entity.description.max_message_size_bytes;
-        self.engine.accept(link, accept_reply(attach, Grant::Sender { max_message_size_bytes }));
+        let mut reply = accept_reply(attach, Grant::Sender { max_message_size_bytes });
+        reply.parts = Some(uploads::PARTS);
+        self.engine.accept(link, reply);
         self.engine.set_credit_auto(link, SENDER_CREDIT);
         self.links.insert(link, LinkBinding::Sender(Sender::new(entity, address, path)));
         Ok(())

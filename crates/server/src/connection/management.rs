@@ -11,10 +11,15 @@ use lockstep_model::{
 };
 use lockstep_protocol::{
     management::{self, ManagementOperation, ManagementRequest, Response},
-    message_mapping::{DeliveryFacts, outgoing_whole},
+    message_mapping::{DeliveryFacts, outgoing_whole, outgoing_without_body},
 };
 
-use super::{BodyWaiter, Connection, LinkBinding, request_links::Route, requests::Pending};
+use super::{
+    BodyWaiter, Connection, LinkBinding,
+    request_links::Route,
+    requests::Pending,
+    streams::{self, RowWaiter},
+};
 
 /// A request to a `$management` node that waits for the broker.
 #[derive(Debug)]
@@ -198,14 +203,18 @@ impl Connection {
     /// Bytes of some peeked messages are in the store only: they are read first.
     pub(super) fn read_peeked(&mut self, request: RequestId, reply: Reply) {
         let Reply::Peeked(peeked) = reply else { return };
-        let missing: Vec<BodyId> = super::missing_bodies(&peeked).collect();
+        let missing: Vec<(BodyId, bool)> = super::missing_bodies(&peeked).collect();
         if let Some(Pending::Management(pending)) = self.requests.get_mut(request)
             && let ReplyKind::Peeked { messages, .. } = &mut pending.kind
         {
             *messages = peeked;
         }
-        for body in missing {
-            self.request_body(body, BodyWaiter::Peek(request));
+        for (body, is_large) in missing {
+            if is_large {
+                self.ask_row(body, 0, RowWaiter::Peek(request));
+            } else {
+                self.request_body(body, BodyWaiter::Peek(request));
+            }
         }
     }
 
@@ -291,6 +300,10 @@ fn encode_peeked(messages: &[PeekedMessage], omit_body: bool) -> Result<Vec<Byte
             state: Some(message.state),
             properties: message.properties.as_deref(),
         };
+        if streams::is_head_only(&message.body) {
+            // A response holds its messages whole, so it has no room for a large one's body.
+            return outgoing_without_body(bytes, message.body.size_bytes, &facts);
+        }
         outgoing_whole(bytes, &facts, omit_body)
     };
     messages.iter().map(encode).collect()

@@ -9,9 +9,11 @@ mod receivers;
 mod request_links;
 mod requests;
 mod senders;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod uploads;
 
 use std::{collections::VecDeque, fmt::Debug, sync::Arc};
 
@@ -35,6 +37,8 @@ use self::{
     request_links::{RequestNode, ResponseNode},
     requests::{Pending, Requests},
     senders::Sender,
+    streams::Streams,
+    uploads::{Part, Uploads},
 };
 use crate::{
     client_certificate::ClientCertificate,
@@ -91,6 +95,8 @@ pub(crate) struct Connection {
     /// Links that may have something to send.
     ready_links: VecDeque<LinkId>,
     body_waiters: FxHashMap<BodyId, Vec<BodyWaiter>>,
+    uploads: Uploads,
+    streams: Streams,
     random: crate::random::Random,
     now: Now,
     /// Until when a token must have come, while none has.
@@ -105,6 +111,7 @@ impl Connection {
         (sni, certificate): (Option<String>, Option<ClientCertificate>),
         now: Now,
     ) -> Self {
+        let uploads = Uploads::new(Arc::clone(&context.unstored_bytes));
         let authentication_deadline = Some(now.mono.plus(identity::AUTHENTICATION_WAIT));
         Self {
             engine,
@@ -122,6 +129,8 @@ impl Connection {
             response_links: Vec::new(),
             ready_links: VecDeque::new(),
             body_waiters: FxHashMap::default(),
+            uploads,
+            streams: Streams::default(),
             now,
             authentication_deadline,
             closed: false,
@@ -137,6 +146,7 @@ impl Connection {
     pub(crate) fn may_read(&self) -> bool {
         self.commands.len() < COMMANDS_MAX
             && self.command_bytes < COMMAND_BYTES_MAX
+            && self.uploads.may_read()
             && self.engine.wants_input()
             && self.requests.len() < REQUESTS_MAX
             && self.engine.outbox_bytes() < 4 * OUTBOX_BYTES_HIGH
@@ -161,6 +171,9 @@ impl Connection {
                 ToConnection::Effect(effect) => self.effect(effect),
                 ToConnection::Body(body, bytes) => {
                     self.body_read(body, bytes.map_err(|_| Refusal::Unreadable));
+                }
+                ToConnection::BodyPart(body, row, bytes) => {
+                    self.row_read(body, row, bytes.map_err(|_| Refusal::Unreadable));
                 }
                 ToConnection::MessageSessionState(request, state) => {
                     self.state_read(request, state.map_err(|_| Refusal::Unreadable));
@@ -247,6 +260,10 @@ impl Connection {
                     _ => {}
                 }
             }
+            Event::DeliveryPart { delivery, first, last, message_format, settled, state, payload } => {
+                self.message_part(Part { delivery, first, last, message_format, settled, state, payload });
+            }
+            Event::DeliveryAborted(delivery) => self.drop_upload(delivery.link),
             Event::DeliveryTooLarge { delivery, settled, complete } => {
                 self.message_too_large(delivery, settled, complete);
             }
@@ -282,6 +299,7 @@ impl Connection {
     /// A link ended by the client (`answer`: it waits for the answer), by its AMQP session's end,
     /// or by an answer to our own detach.
     fn link_gone(&mut self, link: LinkId, answer: bool) {
+        self.drop_upload(link);
         match self.links.get_mut(&link) {
             Some(LinkBinding::Receiver(_)) => self.receiver_detached(link, answer),
             Some(LinkBinding::Sender(sender)) if answer && sender.open_sends > 0 => sender.detaching = true,
@@ -376,6 +394,7 @@ impl Connection {
             }
             (Pending::SettledSend(link), Reply::Refused(refusal)) => self.end_sender(link, &refusal),
             (Pending::SettledSend(_), _) => {}
+            (Pending::Part { link, upload, bytes }, reply) => self.part_stored(link, upload, bytes, reply),
             (Pending::Settle { deliveries, state }, Reply::Settled(failures)) => {
                 self.settled(&deliveries, &state, &failures);
             }
@@ -454,7 +473,8 @@ impl Connection {
     }
 }
 
-/// Bytes of a peeked message that are still to come.
-fn missing_bodies(messages: &[PeekedMessage]) -> impl Iterator<Item = BodyId> {
-    messages.iter().filter(|message| message.body.bytes.is_none()).map(|message| message.body.id)
+/// Bodies of peeked messages that are still to come, and whether they are large.
+fn missing_bodies(messages: &[PeekedMessage]) -> impl Iterator<Item = (BodyId, bool)> {
+    let bodies = messages.iter().map(|message| &message.body);
+    bodies.filter(|body| body.bytes.is_none()).map(|body| (body.id, streams::is_large(body)))
 }

@@ -12,7 +12,11 @@ use lockstep_model::{BodyId, LockToken, MessageSessionId, OutgoingLinkId, Receiv
 use lockstep_protocol::{attach_intent::MessageSessionFilterEcho, delivery_tag, message_mapping, settlement};
 use rustc_hash::FxHashMap;
 
-use super::{Connection, LinkBinding, requests::Pending};
+use super::{
+    Connection, LinkBinding,
+    requests::Pending,
+    streams::{self, Stream},
+};
 
 /// Deliveries that the core may have under way to one link, whatever the client's credit.
 const PERMITS_MAX: u32 = 1_000;
@@ -53,7 +57,10 @@ pub(crate) struct Receiver {
     /// What to tell the client when the core has let go of a link that the broker ends.
     pub(crate) end_error: Option<lockstep_amqp::types::Error>,
     /// Deliveries of the core that are not on the wire yet.
-    queue: VecDeque<Delivery>,
+    pub(super) queue: VecDeque<Delivery>,
+    /// The large message at the front of the queue that is about to be sent, or the one that is
+    /// being sent.
+    pub(super) stream: Option<Stream>,
     /// Deliveries of the core that were taken off the queue, sent or returned.
     taken: u64,
     /// The cumulative limit that the core was last given.
@@ -94,6 +101,7 @@ impl Receiver {
             drains_asked: 0,
             end_error: None,
             queue: VecDeque::new(),
+            stream: None,
             taken: 0,
             limit: 0,
             default_outcome,
@@ -127,7 +135,7 @@ impl Receiver {
     }
 
     /// The first delivery of the queue went out under this delivery-id.
-    fn note_sent(&mut self, delivery_id: u32, sent_tokens: &mut Vec<LockToken>) {
+    pub(super) fn note_sent(&mut self, delivery_id: u32, sent_tokens: &mut Vec<LockToken>) {
         let Some(delivery) = self.queue.pop_front() else { return };
         self.taken += 1;
         self.credit = self.credit.saturating_sub(1);
@@ -141,6 +149,12 @@ impl Receiver {
                 sent_tokens.extend(before.map(|(_, token)| token));
             }
         }
+    }
+
+    /// The delivery was given up: its message is not this client's any more.
+    pub(super) fn forget_sent(&mut self, delivery_id: u32) {
+        self.tokens.remove(&delivery_id);
+        self.sending.take_if(|(id, _)| *id == delivery_id);
     }
 
     /// The last receive-and-delete delivery is on the wire: had it been cut off, it would be
@@ -192,7 +206,9 @@ impl Connection {
         };
         let size = u64::from(delivery.body.size_bytes);
         receiver.size_bytes = (receiver.size_bytes * 7 + size) / 8;
-        let body = delivery.body.bytes.is_none().then_some(delivery.body.id);
+        // A large one is read when its turn comes.
+        let is_whole = delivery.body.bytes.is_some() || streams::is_large(&delivery.body);
+        let body = (!is_whole).then_some(delivery.body.id);
         receiver.queue.push_back(delivery);
         if receiver.queue.len() > receiver.credit as usize {
             // The client took credit back while the message was on its way.
@@ -244,6 +260,7 @@ impl Connection {
 
     /// Sends what can be sent on the links that may have something to send, in turns.
     pub(super) fn pump(&mut self) {
+        self.pump_streams();
         let mut turns = self.ready_links.len();
         while turns > 0 {
             turns -= 1;
@@ -265,6 +282,7 @@ impl Connection {
         let mut sent_bytes = 0;
         let mut sent_tokens = Vec::new();
         let mut failure = None;
+        let mut large = false;
         // Only what is framed at once: the engine drops the rest when the client detaches.
         while sent_bytes < TURN_BYTES_MAX
             && self.engine.outbox_bytes() < super::OUTBOX_BYTES_HIGH
@@ -272,8 +290,11 @@ impl Connection {
             && self.engine.sendable(link) > 0
         {
             // In order: a message whose bytes are still being read holds up those behind it.
-            let next = receiver.queue.front().filter(|delivery| delivery.body.bytes.is_some());
-            let Some(delivery) = next else { break };
+            let Some(delivery) = receiver.queue.front() else { break };
+            if delivery.body.bytes.is_none() {
+                large = streams::is_large(&delivery.body);
+                break;
+            }
             match outgoing(delivery, receiver.mode) {
                 Ok(outgoing) => {
                     sent_bytes += outgoing.prefix.len() + outgoing.rest.len();
@@ -298,6 +319,9 @@ impl Connection {
             self.answer_drain(link);
         } else {
             self.commands.extend(receiver.credit_command(false));
+        }
+        if large {
+            self.stream_next(link);
         }
         if let Some(refusal) = failure {
             self.end_receiver(link, &refusal);
@@ -426,6 +450,8 @@ impl Connection {
             return;
         }
         receiver.ending = true;
+        self.end_stream(link);
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         self.commands.extend(receiver.last_sent());
         let path = receiver.path.clone();
         self.commands.push_back(Command::Detach { link: receiver.outgoing, departure: Departure::Clean });
@@ -440,6 +466,8 @@ impl Connection {
     pub(super) fn receiver_detached(&mut self, link: LinkId, answer: bool) {
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         let was_ending = std::mem::replace(&mut receiver.ending, true);
+        self.end_stream(link);
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         self.commands.extend(receiver.last_sent());
         if !was_ending {
             self.commands.push_back(Command::Detach { link: receiver.outgoing, departure: Departure::Clean });
@@ -469,31 +497,40 @@ impl Connection {
     }
 
     pub(super) fn forget_receiver(&mut self, link: LinkId) {
+        self.end_stream(link);
         if let Some(LinkBinding::Receiver(receiver)) = self.links.remove(&link) {
             self.by_outgoing.remove(&receiver.outgoing);
         }
     }
 }
 
-/// The transfer of one delivery.
-fn outgoing(delivery: &Delivery, mode: ReceiveMode) -> Result<OutgoingDelivery, Refusal> {
-    let bytes = delivery.body.bytes.as_ref().ok_or(Refusal::Unreadable)?;
-    let locked = mode == ReceiveMode::PeekLock;
-    let facts = message_mapping::DeliveryFacts {
+/// What the broker says around a delivery.
+pub(super) fn facts(delivery: &Delivery, mode: ReceiveMode) -> message_mapping::DeliveryFacts<'_> {
+    message_mapping::DeliveryFacts {
         sequence_number: delivery.sequence_number,
         enqueued_at: delivery.enqueued_at,
         locked_until: delivery.locked_until,
         delivery_count: delivery.delivery_count,
-        lock_token: locked.then_some(delivery.token),
+        lock_token: (mode == ReceiveMode::PeekLock).then_some(delivery.token),
         state: None,
         properties: delivery.properties.as_deref(),
-    };
-    let message = message_mapping::outgoing(bytes, &facts)?;
-    Ok(OutgoingDelivery {
+    }
+}
+
+/// The transfer of one delivery, without its payload.
+pub(super) fn envelope(delivery: &Delivery, mode: ReceiveMode) -> OutgoingDelivery {
+    OutgoingDelivery {
         tag: Bytes::copy_from_slice(&delivery_tag::from_lock_token(delivery.token)),
         message_format: 0,
-        settled: !locked,
-        prefix: message.prefix,
-        rest: message.rest,
-    })
+        settled: mode == ReceiveMode::ReceiveAndDelete,
+        prefix: Bytes::new(),
+        rest: Bytes::new(),
+    }
+}
+
+/// The transfer of one delivery.
+fn outgoing(delivery: &Delivery, mode: ReceiveMode) -> Result<OutgoingDelivery, Refusal> {
+    let bytes = delivery.body.bytes.as_ref().ok_or(Refusal::Unreadable)?;
+    let message = message_mapping::outgoing(bytes, &facts(delivery, mode))?;
+    Ok(OutgoingDelivery { prefix: message.prefix, rest: message.rest, ..envelope(delivery, mode) })
 }

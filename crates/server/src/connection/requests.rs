@@ -1,7 +1,7 @@
 //! Commands that wait for their reply, by request number.
 
 use lockstep_amqp::{DeliveryRef, LinkId, types::DeliveryState};
-use lockstep_model::RequestId;
+use lockstep_model::{RequestId, UploadId};
 
 use super::management::ManagementReply;
 
@@ -12,6 +12,15 @@ pub(crate) enum Pending {
     Send(DeliveryRef),
     /// A pre-settled send: a refusal detaches the link.
     SettledSend(LinkId),
+    /// A row of a large message: until it is durable its sender is held back.
+    Part {
+        /// The sender's link.
+        link: LinkId,
+        /// Which message.
+        upload: UploadId,
+        /// Bytes of the row.
+        bytes: usize,
+    },
     /// Unsettled dispositions: the receiver waits for the confirmation of this state.
     Settle {
         /// In the order of the tokens in the command.

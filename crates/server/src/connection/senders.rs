@@ -9,7 +9,7 @@ use lockstep_broker::{
     core::{Command, Enqueue},
     runtime::EntityInfo,
 };
-use lockstep_model::{EntityAddress, Feature, Refusal, SizeLimit};
+use lockstep_model::{EntityAddress, Feature, Refusal, RequestId, SizeLimit};
 use lockstep_protocol::message_mapping;
 
 use super::{Connection, LinkBinding, requests::Pending};
@@ -58,21 +58,25 @@ impl Connection {
                 return;
             }
         };
-        let pending = if settled {
-            Pending::SettledSend(delivery.link)
-        } else {
-            if let Some(LinkBinding::Sender(sender)) = self.links.get_mut(&delivery.link) {
-                sender.open_sends += 1;
-            }
-            Pending::Send(delivery)
-        };
-        let request = Some(self.requests.open(pending));
+        let request = Some(self.open_send(delivery, settled));
         let connection = self.broker_id();
         self.commands.push_back(Command::Enqueue(Enqueue { entity, messages, connection, request }));
     }
 
+    /// The request of a message that is handed to the broker.
+    pub(super) fn open_send(&mut self, delivery: DeliveryRef, settled: bool) -> RequestId {
+        if settled {
+            return self.requests.open(Pending::SettledSend(delivery.link));
+        }
+        if let Some(LinkBinding::Sender(sender)) = self.links.get_mut(&delivery.link) {
+            sender.open_sends += 1;
+        }
+        self.requests.open(Pending::Send(delivery))
+    }
+
     /// The engine discarded a delivery that passed the limit of its link.
     pub(super) fn message_too_large(&mut self, delivery: DeliveryRef, settled: bool, complete: bool) {
+        self.drop_upload(delivery.link);
         let Some(LinkBinding::Sender(sender)) = self.links.get(&delivery.link) else {
             self.request_too_large(delivery.link);
             return;
@@ -118,6 +122,7 @@ impl Connection {
         if !self.links.contains_key(&link) {
             return;
         }
+        self.drop_upload(link);
         let path = self.path_of(link);
         let error = self.refusal_error(refusal, &path, None);
         self.engine.detach(link, Some(error));

@@ -65,6 +65,7 @@ impl World {
             clock: Arc::new(clock.clone()),
             engine_config_external: Arc::clone(&engine_config),
             engine_config,
+            unstored_bytes: Arc::default(),
         });
         Self { clock, context, _broker: broker }
     }

@@ -248,6 +248,15 @@ impl Store for RocksStore {
         bodies.iter().zip(firsts).map(read).collect()
     }
 
+    fn read_body_part(
+        &self,
+        namespace: NamespaceId,
+        body: BodyId,
+        part: u16,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.read(Table::Bodies, &keys::body(namespace, body, part))
+    }
+
     fn read_message_session(
         &self,
         entity: EntityId,

@@ -4,6 +4,7 @@ mod accepting;
 mod auto_renewal;
 mod bounds;
 mod holding;
+mod large;
 mod model;
 mod peeking;
 mod plain_queue;
