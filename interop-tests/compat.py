@@ -79,6 +79,7 @@ def render(features: dict, verdicts: dict) -> tuple[str, list]:
         "| `proton` | Qpid Proton 0.40.0 for Python (python-qpid-proton) |",
         "| `jms` | Qpid JMS 2.7.0 (org.apache.qpid:qpid-jms-client) |",
         "| `protonj2` | protonj2-client 1.0.0 for Java (org.apache.qpid:protonj2-client) |",
+        "| `fe2o3` | fe2o3-amqp 0.18.4 for Rust |",
         "| `go-amqp` | github.com/Azure/go-amqp 1.7.0 |",
         "",
         "`-` means that the scenario cannot be expressed, or adds nothing, there; the reasons and the",
