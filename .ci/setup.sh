@@ -22,6 +22,8 @@ if [ "$purpose" = test ]; then
     need npm npm
     need javac openjdk-17-jdk-headless
     need mvn maven
+    # Counts instructions.
+    need valgrind valgrind
     # Qpid Proton for Python is built from source.
     need pkg-config pkg-config
     pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)

@@ -177,10 +177,8 @@ pub(crate) fn message_sessions() -> Work {
         }
         owner.commit();
         let wait = Duration::from_secs(30);
-        let links: Vec<OutgoingLinkId> = ids
-            .iter()
-            .map(|_| owner.attach(ReceiveIntent::AcceptNextMessageSession { wait }))
-            .collect();
+        let links: Vec<OutgoingLinkId> =
+            ids.iter().map(|_| owner.attach(ReceiveIntent::AcceptNextMessageSession { wait })).collect();
         for &link in &links {
             owner.credit(link, MESSAGES);
         }

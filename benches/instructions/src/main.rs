@@ -51,8 +51,10 @@ fn main() -> anyhow::Result<()> {
         }
         ["run", name, rounds] => {
             let rounds: u32 = rounds.parse().context("the number of rounds")?;
-            let case =
-                CASES.iter().find(|case| case.name == *name).with_context(|| format!("no case \"{name}\""))?;
+            let case = CASES
+                .iter()
+                .find(|case| case.name == *name)
+                .with_context(|| format!("no case \"{name}\""))?;
             let mut round = (case.prepare)();
             for _ in 0..rounds {
                 round();

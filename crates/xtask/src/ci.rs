@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::tidy;
+use crate::{instructions, tidy};
 
 /// What a stage does.
 enum Work {
@@ -18,6 +18,8 @@ enum Work {
     Command(&'static [&'static str], &'static [(&'static str, &'static str)]),
     /// [`tidy::run`].
     Tidy,
+    /// [`instructions::run`].
+    Instructions,
 }
 
 struct Stage {
@@ -55,6 +57,7 @@ const STAGES: &[Stage] = &[
         ),
     },
     Stage { name: "test", work: Work::Command(&["cargo", "test", "--locked", "--workspace"], &[]) },
+    Stage { name: "instructions", work: Work::Instructions },
     Stage { name: "deny", work: Work::Command(&[".ci/deny.sh"], &[]) },
     Stage { name: "fuzz", work: Work::Command(&["fuzz/run.sh", "smoke"], &[]) },
     Stage {
@@ -83,18 +86,19 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<()> {
         let start = stopwatch();
         let result = match &stage.work {
             Work::Tidy => tidy::run(root).map(|()| Vec::new()),
+            Work::Instructions => instructions::run(root, false),
             Work::Command(words, variables) => command(root, words, variables),
         };
         let seconds = start().as_secs();
         match result {
             Ok(results) => {
                 println!("=== {}: {seconds} s", stage.name);
-                summary.push(format!("{:<8} {seconds:>5} s  ok", stage.name));
-                summary.extend(results.into_iter().map(|line| format!("           {line}")));
+                summary.push(format!("{:<12} {seconds:>5} s  ok", stage.name));
+                summary.extend(results.into_iter().map(|line| format!("               {line}")));
             }
             Err(error) => {
                 println!("=== {}: failed after {seconds} s: {error:#}", stage.name);
-                summary.push(format!("{:<8} {seconds:>5} s  FAILED", stage.name));
+                summary.push(format!("{:<12} {seconds:>5} s  FAILED", stage.name));
                 failed = Some(stage.name);
                 break;
             }

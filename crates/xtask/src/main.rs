@@ -2,9 +2,11 @@
 //!
 //! * `tidy` checks what compilers do not: sizes, names, arrows between crates, documents;
 //! * `docs` writes the generated documents anew;
+//! * `instructions` counts those of the hot path's pieces and compares with the baseline;
 //! * `ci` runs every stage of CI in order and prints how long each took.
 
 mod ci;
+mod instructions;
 mod snippets;
 mod tidy;
 
@@ -21,9 +23,11 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         ["tidy"] => tidy::run(&root()),
         ["docs"] => docs(),
+        ["instructions"] => instructions::run(&root(), false).map(drop),
+        ["instructions", "--accept"] => instructions::run(&root(), true).map(drop),
         ["ci"] => ci::run(&root(), &[]),
         ["ci", stages @ ..] => ci::run(&root(), stages),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask tidy | docs | ci [STAGE]...")),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask tidy | docs | instructions [--accept] | ci [STAGE]...")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
