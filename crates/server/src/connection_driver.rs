@@ -33,6 +33,11 @@ const FINAL_FLUSH_WAIT: Duration = Duration::from_secs(5);
 /// How long the last bytes of a peer may take to be announced after a write has failed.
 const FINAL_READ_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a peer has to close its side after the last bytes have left.
+const LINGER_WAIT: Duration = Duration::from_secs(1);
+/// Bytes of it that are passed over meanwhile.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
 enum Io {
     Read,
     Wrote,
@@ -83,7 +88,10 @@ pub(crate) async fn drive<S>(
         }
     }
     // The peer may have gone or may not read: the last bytes are sent on a best effort.
-    let _ended = tokio::time::timeout(FINAL_FLUSH_WAIT, finish(&mut stream, &mut connection)).await;
+    let finished = tokio::time::timeout(FINAL_FLUSH_WAIT, finish(&mut stream, &mut connection)).await;
+    if matches!(finished, Ok(Ok(()))) {
+        let _ended = tokio::time::timeout(LINGER_WAIT, linger(&mut stream)).await;
+    }
 }
 
 async fn receive(waiter: Option<&BrokerWaiter>, items: &mut Vec<ToConnection>) {
@@ -190,7 +198,7 @@ where
     Poll::Ready(Ok(()))
 }
 
-/// Sends the last bytes and closes the transport.
+/// Sends the last bytes and closes the transport for writing.
 async fn finish<S>(stream: &mut S, connection: &mut Connection) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -200,6 +208,25 @@ where
     }
     stream.flush().await?;
     stream.shutdown().await
+}
+
+/// Reads what the peer still sends and passes it over: a socket that is closed with bytes unread
+/// resets the connection, and the peer may lose the close that says why.
+async fn linger<S>(stream: &mut S) -> io::Result<()>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut passed_over = BytesMut::new();
+    let mut bytes = 0;
+    while bytes < LINGER_BYTES_MAX {
+        let read = poll_fn(|cx| poll_read_some(cx, stream, &mut passed_over)).await?;
+        if read == 0 {
+            break;
+        }
+        bytes += read;
+        passed_over.clear();
+    }
+    Ok(())
 }
 
 /// A timer that is re-armed only when the deadline comes nearer or has fired: most deadlines
@@ -232,5 +259,43 @@ impl Timer {
         }
         self.sleep.as_mut().await;
         self.armed = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// A socket that is closed with bytes unread resets the connection, and what it had sent is
+    /// lost with it.
+    #[tokio::test]
+    async fn a_peer_that_still_sends_reads_the_last_bytes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        peer.write_all(&[0; 64 * 1024]).await.unwrap();
+        stream.write_all(b"the reason").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let leaving = tokio::spawn(async move { linger(&mut stream).await });
+        peer.write_all(&[0; 64 * 1024]).await.unwrap();
+        let mut last = Vec::new();
+        peer.read_to_end(&mut last).await.unwrap();
+        drop(peer);
+        leaving.await.unwrap().unwrap();
+        assert_eq!(last, b"the reason");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_stops_is_left() {
+        let (mut stream, mut peer) = tokio::io::duplex(64 * 1024);
+        let sending = tokio::spawn(async move { while peer.write_all(&[0; 64 * 1024]).await.is_ok() {} });
+        linger(&mut stream).await.unwrap();
+        drop(stream);
+        sending.await.unwrap();
     }
 }
