@@ -40,7 +40,8 @@ const BACKLOG: i32 = 4_096;
 /// The answer to first bytes that are no protocol of ours.
 const NOT_UNDERSTOOD: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\
 Content-Length: 83\r\n\r\nThis port speaks AMQP 1.0, AMQP over WebSocket and HTTP. The first bytes are none.\n";
-/// A fatal TLS alert, handshake_failure (RFC 8446, 6): the answer where there is no certificate.
+/// A fatal TLS alert, handshake_failure (RFC 8446, 6): the answer where there is no certificate, and
+/// to a handshake that failed.
 const TLS_ALERT: &[u8] = &[0x15, 3, 3, 0, 2, 2, 40];
 
 /// How a connection came in.
@@ -270,9 +271,14 @@ async fn serve_tls<S: Services>(
     peer: SocketAddr,
     shared: &Shared<S>,
 ) {
-    let stream = match timeout(SNIFF_TIMEOUT, acceptor.accept(stream)).await {
+    let stream = match timeout(SNIFF_TIMEOUT, acceptor.accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Ok(Err((error, stream))) => {
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            // Behind the library's own alert, if it has sent one; what the peer still sends must
+            // not take that back.
+            return answer(stream, TLS_ALERT).await;
+        }
         Err(_elapsed) => return tracing::debug!(%peer, "TLS handshake not done in time"),
     };
     let handshake = stream.get_ref().1;

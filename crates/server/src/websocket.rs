@@ -14,6 +14,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error, Message,
+        error::ProtocolError,
         protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
@@ -71,14 +72,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Close(_))) | None => self.ended = true,
                 Some(Ok(Message::Text(_))) => {
-                    self.refuse_text(cx);
-                    self.ended = true;
+                    self.refuse(cx, CloseCode::Unsupported, "binary messages only");
                     return Poll::Ready(Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         "AMQP over WebSocket has binary messages only",
                     )));
                 }
                 Some(Err(error)) => {
+                    match &error {
+                        Error::Capacity(_) => self.refuse(cx, CloseCode::Size, "message too large"),
+                        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {}
+                        Error::Protocol(_) => {
+                            self.refuse(cx, CloseCode::Protocol, "not a WebSocket frame of a client");
+                        }
+                        Error::Utf8(_) => {
+                            self.refuse(cx, CloseCode::Unsupported, "binary messages only");
+                        }
+                        _ => {}
+                    }
                     self.ended = true;
                     return Poll::Ready(Err(into_io(error)));
                 }
@@ -87,9 +98,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes with "unsupported data", as far as that goes without waiting.
-    fn refuse_text(&mut self, cx: &mut Context<'_>) {
-        let close = CloseFrame { code: CloseCode::Unsupported, reason: "binary messages only".into() };
+    /// Closes with a reason, as far as that goes without waiting.
+    fn refuse(&mut self, cx: &mut Context<'_>, code: CloseCode, reason: &'static str) {
+        self.ended = true;
+        let close = CloseFrame { code, reason: reason.into() };
         let mut socket = Pin::new(&mut self.socket);
         if socket.as_mut().start_send(Message::Close(Some(close))).is_ok() {
             self.close_sent = true;
@@ -251,6 +263,38 @@ mod tests {
         let answer = std::future::poll_fn(|cx| Pin::new(&mut client.socket).poll_next(cx)).await;
         let Some(Ok(Message::Close(Some(close)))) = answer else { panic!("no close: {answer:?}") };
         assert_eq!(close.code, CloseCode::Unsupported);
+    }
+
+    /// The server's answer to bytes that a client wrote by itself: opcode, close code.
+    async fn answer_to(bytes: &[u8]) -> (u8, u16) {
+        let (mut client, stream) = duplex(1024);
+        let mut server = WebSocketBytes::accept(stream).await;
+        client.write_all(bytes).await.unwrap();
+        let error = server.read_u8().await.expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        drop(server);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        (answer[0], u16::from_be_bytes([answer[2], answer[3]]))
+    }
+
+    #[tokio::test]
+    async fn frames_that_no_client_may_send_are_refused_with_a_reason() {
+        const CLOSE: u8 = 0x88;
+        let protocol = u16::from(CloseCode::Protocol);
+        let long_ping = [&b"\x89\xfe\x00\x7e\0\0\0\0"[..], &[b'A'; 126]].concat();
+        for (what, bytes) in [
+            ("not masked", &b"\x82\x04AMQP"[..]),
+            ("reserved bits", b"\xf2\x81\0\0\0\0A"),
+            ("an unknown opcode", b"\x83\x81\0\0\0\0A"),
+            ("a continuation of nothing", b"\x80\x81\0\0\0\0A"),
+            ("a ping in fragments", b"\x09\x81\0\0\0\0A"),
+            ("a long ping", &long_ping),
+        ] {
+            assert_eq!(answer_to(bytes).await, (CLOSE, protocol), "{what}");
+        }
+        let huge = b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0A";
+        assert_eq!(answer_to(huge).await, (CLOSE, u16::from(CloseCode::Size)), "a frame of exabytes");
     }
 
     #[tokio::test]

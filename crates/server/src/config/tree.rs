@@ -167,7 +167,8 @@ pub(super) fn from_jsonc(text: &str) -> Result<Node, SyntaxError> {
             None => Err(SyntaxError { line: 1, text: "the file is empty".to_owned() }),
         },
         Err(error) => Err(SyntaxError {
-            line: u32::try_from(error.line_display()).unwrap_or(u32::MAX),
+            // The parser's own count takes a carriage return for the end of a line.
+            line: lines.at(error.range().start),
             text: error.kind().to_string(),
         }),
     }
@@ -200,4 +201,25 @@ fn json_node(value: &ast::Value<'_>, lines: &Lines) -> Result<Node, SyntaxError>
         }
     };
     Ok(Node { line, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: the parser counts a carriage return as a line.
+    #[test]
+    fn a_syntax_error_in_json_is_placed_by_its_lines() {
+        let error = from_jsonc("{\r\n\"UserConfig\":\r\r\r {\r\n\"x\" ? 1 } }").expect_err("no JSON");
+        assert_eq!(error.line, 3, "{error:?}");
+    }
+
+    #[test]
+    fn files_nested_without_end_are_refused() {
+        let brackets = "[".repeat(200_000);
+        let error = from_jsonc(&brackets).expect_err("too deep");
+        assert!(error.text.contains("nesting"), "{error:?}");
+        let error = from_toml(&format!("a = {brackets}")).expect_err("too deep");
+        assert_eq!(error.line, 1, "{error:?}");
+    }
 }

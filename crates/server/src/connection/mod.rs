@@ -345,6 +345,8 @@ impl Connection {
 
     fn submit(&mut self) {
         if self.commands.is_empty() {
+            // What was refused or answered without the broker waits for nobody.
+            self.command_bytes = 0;
             return;
         }
         match &self.namespace {
@@ -353,7 +355,10 @@ impl Connection {
                 self.command_bytes = 0;
             }
             Some(_) => {}
-            None => self.commands.clear(),
+            None => {
+                self.commands.clear();
+                self.command_bytes = 0;
+            }
         }
     }
 

@@ -227,6 +227,37 @@ fn what_exists_is_not_told_to_those_who_have_shown_nothing() {
     }
 }
 
+/// Bytes that became no command were counted until the next command, so that a connection without
+/// one was not read any more.
+#[test]
+fn refused_messages_do_not_stop_the_reading() {
+    const MESSAGES: u8 = 20;
+    let garbage = Bytes::from(vec![0xff; 64 * 1024]);
+    assert!(usize::from(MESSAGES) * garbage.len() > COMMAND_BYTES_MAX);
+    let world = World::new();
+    let mut peer = world.connect("PLAIN", ROOT);
+    let link = peer.attach(attach(Role::Sender, "orders")).expect("granted");
+    peer.until("credit", |event| matches!(event, Event::Credit { .. }).then_some(()));
+    for number in 0..MESSAGES {
+        let delivery = amqp::OutgoingDelivery {
+            tag: Bytes::copy_from_slice(&[number]),
+            message_format: 0,
+            settled: false,
+            prefix: Bytes::new(),
+            rest: garbage.clone(),
+        };
+        peer.client.send(link, delivery).expect("credit");
+        let state = peer.until("a refusal", |event| match event {
+            Event::Disposed { state: Some(state), .. } => Some(state.clone()),
+            _ => None,
+        });
+        let rejected =
+            matches!(state, amqp::types::DeliveryState::Outcome(amqp::types::Outcome::Rejected(Some(_))));
+        assert!(rejected, "{state:?}");
+        assert!(peer.server.may_read(), "behind message {number}");
+    }
+}
+
 /// Semantics A-68: silence is no good-bye, so the lock runs on.
 #[test]
 fn a_client_that_falls_silent_keeps_its_message_session_lock() {
