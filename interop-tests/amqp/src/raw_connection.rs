@@ -55,6 +55,73 @@ impl RawConnection {
         }
     }
 
+    /// Sends many bytes and takes in the answers meanwhile, so that neither end waits for the
+    /// other.
+    ///
+    /// # Errors
+    /// When they cannot be written in time.
+    pub fn write_slowly(&mut self, bytes: &[u8]) -> Outcome {
+        const PIECE: usize = 16 << 10;
+        let deadline = Deadline::after(4 * ANSWER);
+        self.stream.set_nonblocking(true)?;
+        let result = bytes.chunks(PIECE).try_for_each(|piece| self.write_piece(piece, &deadline));
+        self.stream.set_nonblocking(false)?;
+        result
+    }
+
+    fn write_piece(&mut self, mut piece: &[u8], deadline: &Deadline) -> Outcome {
+        while !piece.is_empty() {
+            let mut buffer = [0; 64 << 10];
+            let read = match self.stream.read(&mut buffer) {
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                Err(error) => return Err(error.into()),
+            };
+            self.input.extend_from_slice(&buffer[..read]);
+            match self.stream.write(piece) {
+                Ok(count) => piece = &piece[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if deadline.left().is_none() {
+                        return Err(Failed::new("the broker takes nothing more"));
+                    }
+                    std::thread::yield_now();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next bytes, as many as asked for.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub fn read_exact(&mut self, count: usize) -> Outcome<Bytes> {
+        let deadline = Deadline::after(ANSWER);
+        while self.input.len() < count {
+            if !self.read(&deadline, "more bytes")? {
+                return Err(Failed::new(format!("the connection ended behind {:?}", self.input)));
+            }
+        }
+        Ok(self.input.split_to(count).freeze())
+    }
+
+    /// The next bytes up to and with `end`.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub fn read_until(&mut self, end: &[u8]) -> Outcome<Bytes> {
+        let deadline = Deadline::after(ANSWER);
+        loop {
+            if let Some(at) = self.input.windows(end.len()).position(|part| part == end) {
+                return Ok(self.input.split_to(at + end.len()).freeze());
+            }
+            if !self.read(&deadline, "more bytes")? {
+                return Err(Failed::new(format!("the connection ended behind {:?}", self.input)));
+            }
+        }
+    }
+
     /// Says that nothing more comes.
     ///
     /// # Errors

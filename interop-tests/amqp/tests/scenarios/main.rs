@@ -11,6 +11,7 @@ mod cycles;
 mod dot_net;
 mod durability;
 mod generic_clients;
+mod hostile;
 mod later_features;
 mod locks;
 mod management;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         certificates::SCENARIOS,
         dot_net::SCENARIOS,
         bad_input::SCENARIOS,
+        hostile::SCENARIOS,
         connections::SCENARIOS,
         durability::SCENARIOS,
         generic_clients::SCENARIOS,
