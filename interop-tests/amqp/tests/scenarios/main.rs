@@ -8,7 +8,6 @@ mod bad_input;
 mod certificates;
 mod connections;
 mod cycles;
-mod dot_net;
 mod durability;
 mod generic_clients;
 mod hostile;
@@ -51,7 +50,6 @@ fn main() -> ExitCode {
         later_features::SCENARIOS,
         access::SCENARIOS,
         certificates::SCENARIOS,
-        dot_net::SCENARIOS,
         bad_input::SCENARIOS,
         hostile::SCENARIOS,
         connections::SCENARIOS,

@@ -10,6 +10,14 @@ use std::{
 
 use lockstep_interop_amqp::{Broker, Client, Failed, Home, Outcome};
 
+/// Whose column in docs/compatibility.md the verdicts are: frames of the .NET SDK have their own.
+fn client() -> &'static str {
+    match env!("CARGO_CRATE_NAME") {
+        "dotnet" => "dotnet",
+        _ => "amqp",
+    }
+}
+
 /// A scenario's program.
 pub(crate) type Body = fn(&Scenario) -> Outcome;
 
@@ -123,10 +131,11 @@ impl Suite {
 
 fn write_verdict(scenario: &str, passed: bool) -> Outcome {
     let Some(directory) = std::env::var_os("LOCKSTEP_INTEROP_RESULTS") else { return Ok(()) };
-    let path = std::path::Path::new(&directory).join("amqp.jsonl");
+    let client = client();
+    let path = std::path::Path::new(&directory).join(format!("{client}.jsonl"));
     let verdict = if passed { "pass" } else { "fail" };
     let line =
-        format!("{{\"client\": \"amqp\", \"scenario\": \"{scenario}\", \"verdict\": \"{verdict}\"}}\n");
+        format!("{{\"client\": \"{client}\", \"scenario\": \"{scenario}\", \"verdict\": \"{verdict}\"}}\n");
     // One write of a short line: scenarios append at the same time.
     Ok(OpenOptions::new().create(true).append(true).open(path)?.write_all(line.as_bytes())?)
 }

@@ -165,16 +165,19 @@ async fn carry(
 }
 
 async fn upgrade(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
-    let request = "GET /$servicebus/websocket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+    // As .NET asks: the path with a slash at its end, the sub-protocol of an old draft.
+    let request = "GET /$servicebus/websocket/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
                    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: amqp\r\n\r\n";
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: AMQPWSB10\r\n\r\n";
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
     }
-    if head.starts_with(b"HTTP/1.1 101 ") { Ok(()) } else { Err(io::Error::other("no WebSocket")) }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let agreed = head.lines().any(|line| line == "sec-websocket-protocol: amqpwsb10");
+    if head.starts_with("http/1.1 101 ") && agreed { Ok(()) } else { Err(io::Error::other("no WebSocket")) }
 }
 
 /// Bytes into messages.
