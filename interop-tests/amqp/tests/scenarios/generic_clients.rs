@@ -61,7 +61,7 @@ fn generic_session_by_jms_selector(s: &Scenario) -> Outcome {
     let mut client = s.connect()?;
     let sender = client.sender(queue)?;
     for id in ["a", "it's", "b"] {
-        client.send(sender, text_message(&format!("of {id}"), Some(id)))?;
+        client.send(sender, text_message(format!("of {id}"), Some(id)))?;
     }
     let symbol = || Value::symbol(SELECTOR_TYPE);
     for (name, key, value, id) in [
