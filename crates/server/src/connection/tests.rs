@@ -1,6 +1,8 @@
 //! A connection over a real broker with a memory store and a clock turned by hand: the engine in
 //! its client role on the other side, bytes carried between the two by the test.
 
+mod large;
+
 use std::{sync::Arc, time::Duration};
 
 use lockstep_amqp::{
@@ -31,6 +33,7 @@ impl World {
         let clock = ManualClock::default();
         let mut queue = QueueDescription::new(EntityName::new("orders").expect("name"));
         queue.requires_session = true;
+        queue.max_message_size_bytes = lockstep_model::limits::MESSAGE_SIZE_BYTES_MAX;
         let definition = NamespaceDefinition { name: "sbtest".into(), queues: vec![queue] };
         let store = Arc::new(MemoryStore::new());
         let broker = Broker::start(store, Arc::new(clock.clone()), &BrokerConfig::default(), &[definition])
