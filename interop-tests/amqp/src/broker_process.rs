@@ -155,10 +155,42 @@ impl Broker {
     /// # Errors
     /// When the system does not say.
     pub fn resident_kib(&self) -> Outcome<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most resident memory that it has had, in KiB (Linux).
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn peak_kib(&self) -> Outcome<u64> {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, name: &str) -> Outcome<u64> {
         let status = std::fs::read_to_string(self.proc("status")?)?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-            .ok_or_else(|| Failed::new("no VmRSS in /proc"))
+            .ok_or_else(|| Failed::new(format!("no {name} in /proc")))
+    }
+
+    /// KiB that it has written to files since it started (Linux).
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn stored_kib(&self) -> Outcome<u64> {
+        let io = std::fs::read_to_string(self.proc("io")?)?;
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+        line.and_then(|line| line.trim().parse::<u64>().ok())
+            .map(|bytes| bytes >> 10)
+            .ok_or_else(|| Failed::new("no write_bytes in /proc"))
+    }
+
+    /// All that its log holds, of every start.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log(&self) -> Outcome<String> {
+        Ok(std::fs::read_to_string(self.log_path())?)
     }
 
     /// Open files and sockets (Linux).

@@ -272,7 +272,15 @@ impl Client {
     /// # Errors
     /// When none comes, or the link ends first.
     pub fn outcome(&mut self, delivery: DeliveryRef) -> Outcome<DeliveryState> {
-        self.until("the state of a delivery", ANSWER, |seen| {
+        self.outcome_within(delivery, ANSWER)
+    }
+
+    /// The same, with a time.
+    ///
+    /// # Errors
+    /// As `outcome`.
+    pub fn outcome_within(&mut self, delivery: DeliveryRef, within: Duration) -> Outcome<DeliveryState> {
+        self.until("the state of a delivery", within, |seen| {
             if let Some(state) = seen.outcomes.remove(&delivery) {
                 return Some(Ok(state));
             }

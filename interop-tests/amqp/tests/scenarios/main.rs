@@ -11,6 +11,7 @@ mod cycles;
 mod durability;
 mod generic_clients;
 mod hostile;
+mod large_messages;
 mod later_features;
 mod locks;
 mod management;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         sending::SCENARIOS,
         queues::SCENARIOS,
         management::SCENARIOS,
+        large_messages::SCENARIOS,
         later_features::SCENARIOS,
         access::SCENARIOS,
         certificates::SCENARIOS,
