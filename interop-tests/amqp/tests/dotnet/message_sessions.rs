@@ -14,6 +14,8 @@ use crate::{
 scenarios![
     dotnet_accepts_by_id_and_drains_after_each_receive,
     dotnet_accepts_the_next_message_session,
+    dotnet_prefetches_and_goes_on_after_a_drain,
+    dotnet_is_told_of_a_lost_message_session_lock,
     dotnet_receives_and_deletes_from_a_message_session,
     dotnet_is_told_at_once_of_a_held_message_session,
     dotnet_an_accept_of_the_next_times_out_as_asked,
@@ -89,6 +91,60 @@ fn dotnet_accepts_the_next_message_session(s: &Scenario) -> Outcome {
         sdk.close_receiver(link)?;
     }
     sdk.close(&[])
+}
+
+/// With a prefetch count, credit is granted without a receive, and anew after each drain
+/// (AmqpReceiver.cs).
+fn dotnet_prefetches_and_goes_on_after_a_drain(s: &Scenario) -> Outcome {
+    const PREFETCH: u32 = 10;
+    let queue = s.queue();
+    let mut sdk = Sdk::connect(s)?;
+    send(&mut sdk, queue, &[("s", "1"), ("s", "2"), ("s", "3")])?;
+    let mut link = sdk.receiver(queue, Mode::PeekLock, From::MessageSession("s"))?;
+    sdk.grant(&mut link, PREFETCH)?;
+    let mut texts = Vec::new();
+    for (count, more) in [(3, "4"), (1, "5"), (1, "6")] {
+        let deliveries = sdk.take(&mut link, count)?;
+        assert!(sdk.drain(&mut link)?.is_empty());
+        sdk.grant(&mut link, PREFETCH)?;
+        for delivery in &deliveries {
+            texts.push(delivery.message.text().to_owned());
+            sdk.complete(&mut link, delivery)?;
+        }
+        send(&mut sdk, queue, &[("s", more)])?;
+    }
+    assert_eq!(texts, ["1", "2", "3", "4", "5"]);
+    // The last one is there, and goes back when the link is closed.
+    assert_eq!(sdk.take(&mut link, 1)?[0].message.text(), "6");
+    sdk.close_receiver(&link)?;
+    let mut link = sdk.receiver(queue, Mode::PeekLock, From::MessageSession("s"))?;
+    let deliveries = sdk.receive(&mut link, 1, 1)?;
+    assert_eq!((deliveries[0].message.text(), deliveries[0].message.delivery_count()), ("6", Some(0)));
+    sdk.complete(&mut link, &deliveries[0])?;
+    sdk.close_receiver(&link)?;
+    sdk.close(&[])
+}
+
+/// The broker detaches with `SessionLockLost`, after which the SDK makes no new link but refuses
+/// all calls itself; the message comes again, counted.
+fn dotnet_is_told_of_a_lost_message_session_lock(s: &Scenario) -> Outcome {
+    let queue = s.queue();
+    let mut sdk = Sdk::connect(s)?;
+    send(&mut sdk, queue, &[("s", "1")])?;
+    let mut link = sdk.receiver(queue, Mode::PeekLock, From::MessageSession("s"))?;
+    sdk.receive(&mut link, 1, 1)?;
+    let mut management = sdk.management(queue)?;
+    let error = sdk.detached(&link)?;
+    assert_eq!(error.condition.as_str(), "com.microsoft:session-lock-lost", "{error:?}");
+    sdk.end(&link)?;
+    let answer = sdk.manage(&mut management, "renew-session-lock", Some(link.name()), session_id("s"))?;
+    answer.refused(410, "com.microsoft:session-lock-lost", "The session lock has expired");
+    let mut link = sdk.receiver(queue, Mode::PeekLock, From::NextMessageSession { wait_millis: 59_900 })?;
+    let again = sdk.receive(&mut link, 1, 1)?;
+    assert_eq!((again[0].message.text(), again[0].message.delivery_count()), ("1", Some(1)));
+    sdk.complete(&mut link, &again[0])?;
+    sdk.close_receiver(&link)?;
+    sdk.close(&[&management])
 }
 
 fn dotnet_receives_and_deletes_from_a_message_session(s: &Scenario) -> Outcome {

@@ -13,17 +13,24 @@ impl Sdk<'_> {
     /// `ReceiveMessagesAsync`: asks for `most` messages, of which `come` have to come. A receiver
     /// of a message session drains what is left of its credit (AmqpReceiver.cs).
     pub(crate) fn receive(&mut self, link: &mut Receiver, most: u32, come: usize) -> Outcome<Vec<Delivery>> {
-        link.credit = most;
-        self.flow(link.channel, 0, link.delivery_count, most, false)?;
-        let mut deliveries = Vec::new();
-        while deliveries.len() < come {
-            deliveries.push(self.next_delivery(link)?);
-        }
+        self.grant(link, most)?;
+        let deliveries = self.take(link, come)?;
         if link.message_session.is_some() && link.credit > 0 {
             let late = self.drain(link)?;
             assert!(late.is_empty(), "{late:?}");
         }
         Ok(deliveries)
+    }
+
+    /// `SetTotalLinkCredit` of AmqpLink.cs: what a prefetch count does, at first and after a drain.
+    pub(crate) fn grant(&mut self, link: &mut Receiver, credit: u32) -> Outcome {
+        link.credit = credit;
+        self.flow(link.channel, 0, link.delivery_count, credit, false)
+    }
+
+    /// So many deliveries.
+    pub(crate) fn take(&mut self, link: &mut Receiver, count: usize) -> Outcome<Vec<Delivery>> {
+        (0..count).map(|_| self.next_delivery(link)).collect()
     }
 
     /// `DrainAsync` of ReceivingAmqpLink.cs: what comes before the broker's answer.
@@ -47,7 +54,7 @@ impl Sdk<'_> {
         Ok(deliveries)
     }
 
-    pub(super) fn next_delivery(&mut self, link: &mut Receiver) -> Outcome<Delivery> {
+    fn next_delivery(&mut self, link: &mut Receiver) -> Outcome<Delivery> {
         let (first, mut more, bytes) = self.next_transfer(link.channel)?;
         let (id, tag) = casts::delivery(&first, link.mode, &mut link.unsettled);
         let mut payload = BytesMut::from(&bytes[..]);
