@@ -73,7 +73,7 @@ fn a_message_in_parts_is_delivered_when_its_last_part_is_durable() {
     let delivery = deliveries(&seen)[0].clone();
     assert_eq!(delivery.body.size_bytes as usize, 2 * BODY_PART_SIZE_BYTES + 3);
     let body = body_of(&broker.store, delivery.body.id).expect("stored");
-    assert!(body == Bytes::from([&row(0)[..], &row(1)[..], b"end"].concat()));
+    assert!(body == [&row(0)[..], &row(1)[..], b"end"].concat());
     broker.settle_all(1, &[delivery.token], Settlement::Complete);
     broker.commit();
     assert_eq!(rows(&broker, 1), [0; 0]);
