@@ -45,7 +45,6 @@ fn dotnet_the_processor_loops_over_message_sessions(s: &Scenario) -> Outcome {
     let ids = ["a", "b", "c", "d", "e", "f", "g"];
     let messages: Vec<_> = ["1", "2"].iter().flat_map(|text| ids.iter().map(|id| (*id, *text))).collect();
     send(&mut sdk, queue, &messages)?;
-    let mut management = sdk.management(queue)?;
     let next = From::NextMessageSession { wait_millis: WAIT_MILLIS };
     let mut waiting = Vec::new();
     for _ in 0..CONCURRENT {
@@ -68,18 +67,21 @@ fn dotnet_the_processor_loops_over_message_sessions(s: &Scenario) -> Outcome {
         for mut link in granted {
             let id = link.message_session.clone().unwrap_or_default();
             assert!(!seen.contains(&id), "{id} twice");
+            // Each receiver has a pair of its own, which is closed after its link.
+            let mut management = sdk.management(queue)?;
             let renewal =
                 sdk.manage(&mut management, "renew-session-lock", Some(link.name()), session_id(&id))?;
             renewal.ok().expiration();
             assert_eq!(process(&mut sdk, &mut link, 2)?, ["1", "2"]);
             seen.push(id);
             sdk.close_receiver(&link)?;
+            sdk.close_pair(&management)?;
             waiting.push(sdk.ask_receiver(queue, Mode::PeekLock, next)?);
         }
     }
     seen.sort();
     assert_eq!(seen, ids);
-    sdk.close(&[&management])
+    sdk.close(&[])
 }
 
 /// Accepts that wait on one connection are granted one message session each, in the order in

@@ -3,7 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use lockstep_amqp::{
     message::{Properties, encode_value_message},
-    types::{Attach, Map, SenderSettleMode, Target, TargetTerminus, Transfer, Value},
+    types::{
+        Attach, Detach, End, Map, Performative, SenderSettleMode, Target, TargetTerminus, Transfer, Value,
+    },
 };
 use lockstep_interop_amqp::{
     ANSWER, Failed, HOST, Message, Outcome, associated_link, receiver, sender, utc_millis, with_property,
@@ -149,5 +151,14 @@ impl Sdk<'_> {
         ];
         options.extend(link.map(associated_link));
         Ok(casts::management(&self.ask(pair, &options, &Value::Map(body))?))
+    }
+
+    /// Closes a pair: both links, then their AMQP session.
+    pub(crate) fn close_pair(&mut self, pair: &Pair) -> Outcome {
+        for handle in [0, 1] {
+            self.frame(pair.channel, Performative::Detach(Detach { handle, closed: true, error: None }))?;
+        }
+        self.frame(pair.channel, Performative::End(End::default()))?;
+        self.wait_end(pair.channel)
     }
 }
