@@ -22,7 +22,7 @@ pub(crate) const FRAMED_BYTES_AIM: usize = 256 << 10;
 const TRANSFER_FIELDS_GUESS: usize = codec::TRANSFER_OVERHEAD_BYTES;
 
 /// Capacity that the coalescing buffer gives back when it is empty, in bytes.
-const IDLE_CAPACITY_BYTES_MAX: usize = 128 << 10;
+const IDLE_CAPACITY_BYTES_MAX: usize = 16 << 10;
 
 /// The bytes to be written.
 #[derive(Debug, Default)]

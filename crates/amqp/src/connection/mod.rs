@@ -35,6 +35,10 @@ const PAUSED_BYTES_MAX: usize = 64 << 10;
 /// Capacity of the receive buffer that an idle connection keeps, in bytes.
 const IDLE_RECEIVE_BYTES_MAX: usize = 4 << 10;
 
+/// Frames, events and deliveries named by dispositions that are worked off before the driver has
+/// to take the events: a few bytes of a peer can name many deliveries.
+const WORK_MAX: usize = 256;
+
 /// What the peer's open said.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remote {
@@ -87,6 +91,8 @@ pub struct Connection {
     dirty: Vec<AmqpSessionId>,
     /// The outbox was over its mark: say so when it is not any more.
     congested: bool,
+    /// Work done since the driver last took all events; see `WORK_MAX`.
+    pub(crate) work: usize,
 }
 
 impl Connection {
@@ -131,6 +137,7 @@ impl Connection {
             ready: VecDeque::new(),
             dirty: Vec::new(),
             congested: false,
+            work: 0,
         }
     }
 
@@ -150,15 +157,22 @@ impl Connection {
         !matches!(self.state, State::Closed) && !paused && self.outbox.len() <= mark
     }
 
-    /// Takes all whole frames from the receive buffer. Never fails: what breaks the specification
-    /// is answered with detach, end or close, and reported.
+    /// Takes whole frames from the receive buffer: all of them, or as many as make a good deal of
+    /// work; then `poll_event` goes on with the others when it has given out what there is.
+    /// Never fails: what breaks the specification is answered with detach, end or close, and
+    /// reported.
     pub fn process(&mut self, now: Time) {
         self.timers.advance(now);
+        if self.events.is_empty() {
+            self.work = 0;
+        }
         self.process_received();
     }
 
     pub(crate) fn process_received(&mut self) {
-        while self.step() {}
+        while self.work < WORK_MAX && self.step() {
+            self.work += 1;
+        }
         if self.receive.is_empty() && self.receive.capacity() > IDLE_RECEIVE_BYTES_MAX {
             self.receive = BytesMut::new();
         }
@@ -173,11 +187,33 @@ impl Connection {
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        while self.events.is_empty() && self.work >= WORK_MAX {
+            self.work = 0;
+            self.process_received();
+        }
+        let event = self.events.pop_front();
+        if event.is_none() {
+            self.work = 0;
+        }
+        event
+    }
+
+    /// Bytes that the connection holds for its peer: what came and is not whole yet, and what
+    /// waits to be sent.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.receive.len() + self.reassembly_bytes + self.outbox.len() + self.queued_bytes
+    }
+
+    /// Links and AMQP sessions at a time.
+    #[must_use]
+    pub fn links_and_amqp_sessions(&self) -> (usize, usize) {
+        (self.links.len(), self.sessions.len())
     }
 
     pub(crate) fn push(&mut self, event: Event) {
         if !matches!(self.state, State::Closed) {
+            self.work += 1;
             self.events.push_back(event);
         }
     }

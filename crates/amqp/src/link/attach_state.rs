@@ -110,7 +110,8 @@ impl Connection {
             session: session_id,
             state: LinkState::AttachPending,
             kind,
-            attach: attach.clone(),
+            name: attach.name.clone(),
+            attach: Some(attach.clone()),
             local_handle: None,
             remote_handle: Some(remote_handle),
             unsettled: 0,
@@ -150,13 +151,14 @@ impl Connection {
         };
         entry.local_handle = Some(handle);
         entry.state = LinkState::Attached;
+        entry.attach = None;
         self.pending_attaches -= 1;
         if let LinkKind::Incoming(incoming) = &mut entry.kind {
             incoming.max_message_size = reply.max_message_size.filter(|&size| size > 0);
             incoming.parts = reply.parts;
         }
         let answer = Attach {
-            name: entry.attach.name.clone(),
+            name: entry.name.clone(),
             handle,
             role: entry.local_role(),
             snd_settle_mode: reply.snd_settle_mode,
@@ -224,11 +226,11 @@ impl Connection {
         };
         entry.local_handle = Some(handle);
         let attach = Attach {
-            name: entry.attach.name.clone(),
+            name: entry.name.clone(),
             handle,
             role: entry.local_role(),
-            snd_settle_mode: entry.attach.snd_settle_mode,
-            rcv_settle_mode: entry.attach.rcv_settle_mode,
+            snd_settle_mode: entry.attach.as_ref().and_then(|attach| attach.snd_settle_mode),
+            rcv_settle_mode: entry.attach.as_ref().and_then(|attach| attach.rcv_settle_mode),
             source: None,
             target: None,
             unsettled: None,
@@ -278,7 +280,8 @@ impl Connection {
             session,
             state: LinkState::AttachSent,
             kind,
-            attach: Box::new(attach.clone()),
+            name: attach.name.clone(),
+            attach: Some(Box::new(attach.clone())),
             local_handle: Some(handle),
             remote_handle: None,
             unsettled: 0,
@@ -296,7 +299,7 @@ impl Connection {
         if let Some(session) = self.sessions.get_mut(entry.session.0) {
             session.handles.insert(attach.handle, link);
         }
-        entry.attach = attach.clone();
+        entry.attach = Some(attach.clone());
         if let LinkKind::Incoming(incoming) = &mut entry.kind {
             incoming.delivery_count = attach.initial_delivery_count.unwrap_or(0);
         }

@@ -181,6 +181,7 @@ impl Connection {
                 && outgoing.free_credit() > 0
             {
                 let credit = outgoing.free_credit();
+                self.work += 1;
                 self.events.push_back(Event::Credit { link: id, credit, drain: outgoing.drain });
             }
         }

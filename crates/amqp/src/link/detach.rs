@@ -138,7 +138,7 @@ impl Connection {
                 }
             }
         }
-        self.names.free(role, &entry.attach.name, link);
+        self.names.free(role, &entry.name, link);
     }
 
     /// This end's detach is written: all deliveries of the link leave the books too.

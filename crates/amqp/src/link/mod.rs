@@ -63,8 +63,10 @@ pub(crate) struct Link {
     pub(crate) session: AmqpSessionId,
     pub(crate) state: LinkState,
     pub(crate) kind: LinkKind,
-    /// The peer's attach; client role: this end's until the peer's came.
-    pub(crate) attach: Box<Attach>,
+    pub(crate) name: Box<str>,
+    /// The peer's attach, server role: until it is accepted, since it is large and links are many.
+    /// Client role: this end's until the peer's came.
+    pub(crate) attach: Option<Box<Attach>>,
     pub(crate) local_handle: Option<u32>,
     pub(crate) remote_handle: Option<u32>,
     /// Unsettled deliveries.
@@ -109,10 +111,10 @@ impl Connection {
             .ok_or(Violation::HandleUnattached)
     }
 
-    /// The peer's attach; `None` once the link is gone.
+    /// The peer's attach; `None` once this end has accepted it, or the link is gone.
     #[must_use]
     pub fn link_attach(&self, link: LinkId) -> Option<&Attach> {
-        self.links.get(link.0).map(|link| &*link.attach)
+        self.links.get(link.0).and_then(|link| link.attach.as_deref())
     }
 
     /// The AMQP session of a link; `None` once the link is gone.

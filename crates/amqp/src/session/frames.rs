@@ -181,7 +181,9 @@ impl Connection {
             Role::Sender => &mut session.received,
         };
         let mut runs: Vec<Vec<DeliveryRef>> = Vec::new();
+        let work = &mut self.work;
         ring.in_range(first, last.unwrap_or(first), |entry| {
+            *work += 1;
             let delivery = DeliveryRef { link: entry.link, id: entry.id };
             match runs.last_mut() {
                 Some(run) if run.last().is_some_and(|last| last.link == delivery.link) => run.push(delivery),

@@ -14,6 +14,7 @@ fn error() -> Error {
 fn accept_echoes_name_and_inverts_role() {
     let mut server = Server::begun(config());
     let link = server.attach(attach(Role::Receiver, "a;b:(c,d)", 7));
+    assert_eq!(server.engine.link_attach(link).map(|attach| attach.handle), Some(7));
     server.engine.accept(link, reply());
     let performatives = server.performatives();
     let [Performative::Attach(answer)] = &performatives[..] else { panic!("{performatives:?}") };
@@ -21,7 +22,7 @@ fn accept_echoes_name_and_inverts_role() {
     assert_eq!(answer.initial_delivery_count, Some(0));
     assert_eq!(answer.max_message_size, Some(262_144));
     assert!(answer.source.is_some() && answer.target.is_some());
-    assert_eq!(server.engine.link_attach(link).map(|attach| attach.handle), Some(7));
+    assert!(server.engine.link_attach(link).is_none(), "kept until it is answered");
 }
 
 #[test]

@@ -37,8 +37,8 @@ fn a_peer_that_never_detaches_refused_links_loses_the_amqp_session() {
     for handle in 0..=1_024 {
         server.receive(Script::default().attach(0, attach(Role::Sender, &format!("s{handle}"), handle)));
     }
-    assert_eq!(names(&server.performatives()).last(), Some(&"end"));
     assert!(matches!(&server.events()[..], [Event::AmqpSessionEnded { links, .. }] if links.is_empty()));
+    assert_eq!(names(&server.performatives()).last(), Some(&"end"));
 }
 
 #[test]
@@ -79,7 +79,46 @@ fn far_too_many_deliveries_beyond_credit_detach_the_link() {
         let settled = Transfer { settled: Some(true), ..transfer(0, id) };
         server.receive(Script::default().transfer(0, settled, b""));
     }
+    assert!(matches!(server.events().last(), Some(Event::Detached { .. })));
     assert_eq!(last_condition(&server.performatives()).as_deref(), Some("amqp:link:transfer-limit-exceeded"));
+}
+
+#[test]
+fn few_bytes_that_name_many_deliveries_are_worked_off_bit_by_bit() {
+    const DELIVERIES: u32 = 100;
+    const DISPOSITIONS: usize = 1_000;
+    let (mut server, link) = Server::linked(config(), Role::Receiver);
+    server.receive(Script::default().flow(0, link_flow(0, 0, DELIVERIES)));
+    for _ in 0..DELIVERIES {
+        server.engine.send(link, message(b"x")).unwrap();
+    }
+    server.events();
+    let mut script = Script::default();
+    for _ in 0..DISPOSITIONS {
+        script = script.frame(0, disposition(Role::Receiver, 0, i32::MAX as u32, false));
+    }
+    server.receive(script);
+    let mut seen = 0;
+    loop {
+        let waiting = server.engine.events.len();
+        assert!(waiting * DELIVERIES as usize <= 2_000, "{waiting} events at once");
+        let Some(event) = server.engine.poll_event() else { break };
+        assert!(
+            matches!(event, Event::Disposed { deliveries, .. } if deliveries.len() == DELIVERIES as usize)
+        );
+        seen += 1;
+    }
+    assert_eq!(seen, DISPOSITIONS);
+}
+
+#[test]
+fn a_part_of_a_frame_gets_room_in_proportion_to_what_came() {
+    let mut server = Server::begun(config());
+    server.receive_bytes(&[0, 4, 0, 0, 2, 0, 0, 0]);
+    assert!(server.engine.receive_buffer().capacity() <= 4 << 10);
+    server.receive_bytes(&[0; 100_000]);
+    assert!(server.engine.receive_buffer().capacity() <= 400_032);
+    assert_eq!(server.engine.held_bytes(), 100_008);
 }
 
 #[test]
