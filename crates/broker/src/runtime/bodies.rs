@@ -25,6 +25,11 @@ impl BodyCache {
         Self { bytes_max, bytes: 0, bodies: FxHashMap::default(), order: VecDeque::new() }
     }
 
+    /// What is kept, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn insert(
         &mut self,
         commit: CommitNumber,

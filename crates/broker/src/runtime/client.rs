@@ -32,6 +32,16 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    /// A burst is handed over.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a burst may be handed over.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::SeqCst)
+    }
+
     /// Called by the owner thread when it has taken the burst.
     pub(crate) fn open(&self) {
         self.closed.store(false, Ordering::SeqCst);
@@ -138,7 +148,7 @@ impl BrokerConnection {
     /// Whether the owner thread has taken the last burst, so that another may be submitted.
     #[must_use]
     pub fn can_submit(&self) -> bool {
-        !self.gate.closed.load(Ordering::SeqCst)
+        self.gate.is_open()
     }
 
     /// Submits commands, in frame order; `arrived` is when their frames were read. Call only when
@@ -148,7 +158,7 @@ impl BrokerConnection {
         if commands.is_empty() {
             return;
         }
-        self.gate.closed.store(true, Ordering::SeqCst);
+        self.gate.close();
         let gate = Arc::clone(&self.gate);
         let namespace = self.client.namespace;
         let connection = self.id;

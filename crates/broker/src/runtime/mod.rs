@@ -15,7 +15,9 @@ mod commit;
 mod directory;
 mod error;
 mod inbox;
+mod intake;
 mod mailbox;
+mod memory;
 mod namespace_thread;
 mod reader;
 mod recovery;
@@ -27,6 +29,7 @@ pub use client::{BrokerClient, BrokerConnection, BrokerWaiter};
 pub use directory::EntityInfo;
 pub use error::BrokerError;
 pub use inbox::{ToConnection, Unreadable};
+pub use memory::{MEMORY_BYTES_DEFAULT, MemoryBudget, MemoryCharge, MemoryPressure};
 
 use std::{
     sync::{
@@ -52,6 +55,11 @@ use crate::core::CoreConfig;
 
 /// Bytes of writes that may be under way before sends wait (docs/architecture.md, rule 13).
 pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Write batches that may be under way before sends wait: one is synced while the next is written.
+/// Settlement, credit and renewal go on.
+pub(crate) const INGEST_BATCHES_MAX: u64 = 2;
+/// What counts as one of those batches, in bytes.
+pub(crate) const INGEST_BATCH_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of recent messages kept in memory so that prompt receivers need no read.
 pub const BODY_CACHE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
@@ -62,11 +70,17 @@ pub struct BrokerConfig {
     pub core: CoreConfig,
     /// Bytes of recent messages kept in memory.
     pub body_cache_bytes: usize,
+    /// What the process holds for its clients, and may.
+    pub memory: Arc<MemoryBudget>,
 }
 
 impl Default for BrokerConfig {
     fn default() -> Self {
-        Self { core: CoreConfig::default(), body_cache_bytes: BODY_CACHE_BYTES_DEFAULT }
+        Self {
+            core: CoreConfig::default(),
+            body_cache_bytes: BODY_CACHE_BYTES_DEFAULT,
+            memory: Arc::new(MemoryBudget::new(MEMORY_BYTES_DEFAULT)),
+        }
     }
 }
 
@@ -89,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) directories: Vec<Arc<Directory>>,
     /// Set while the disk is nearly full: sends and state writes are refused.
     pub(crate) refuse_growth: AtomicBool,
+    /// What the process holds for its clients.
+    pub(crate) memory: Arc<MemoryBudget>,
     next_id: AtomicU64,
 }
 
@@ -140,6 +156,7 @@ impl Broker {
             reader: Reader::default(),
             directories,
             refuse_growth: AtomicBool::new(false),
+            memory: Arc::clone(&config.memory),
             next_id: AtomicU64::new(1),
         });
         let mut threads = vec![];

@@ -2,16 +2,18 @@
 //! pipeline, and sleeps until the next deadline. It never reads the store and never waits on a
 //! connection.
 
-use std::{collections::VecDeque, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use lockstep_model::{CommitNumber, ConnectionId, MonoTime, Now, Refusal, RequestId};
 
 use super::{
-    Shared, UNCOMMITTED_BYTES_MAX,
+    INGEST_BATCH_BYTES, INGEST_BATCHES_MAX, Shared, UNCOMMITTED_BYTES_MAX,
     bodies::BodyCache,
     commit::Group,
     inbox::ToConnection,
-    mailbox::{Burst, Mail},
+    intake::{Intake, Next, TURN_INGEST_BYTES_MAX, TURN_WORK_MAX, grows, ingest_bytes, work_of},
+    mailbox::Mail,
+    memory::MemoryCharge,
     token_source::RandomTokens,
 };
 use crate::core::{Command, Effect, EnqueueParts, Namespace, Output, Reply, Routed};
@@ -37,8 +39,10 @@ pub(crate) struct NamespaceThread {
     /// The commit that `output` becomes if it writes anything.
     commit: CommitNumber,
     durable: CommitNumber,
-    /// Bursts that wait for room, each from its first send on; in order of arrival.
-    stalled: VecDeque<Burst>,
+    /// What is not worked off.
+    intake: Intake,
+    /// What this thread and the commit pipeline hold.
+    memory: MemoryCharge,
     stopping: bool,
 }
 
@@ -50,6 +54,7 @@ impl NamespaceThread {
         body_cache_bytes: usize,
     ) -> Self {
         Self {
+            memory: shared.memory.charge(),
             shared,
             touched: vec![false; namespaces.len()],
             namespaces,
@@ -58,7 +63,7 @@ impl NamespaceThread {
             output: Output::default(),
             commit: durable.next(),
             durable,
-            stalled: VecDeque::new(),
+            intake: Intake::default(),
             stopping: false,
         }
     }
@@ -69,15 +74,24 @@ impl NamespaceThread {
         while !self.shared.pipeline.has_failed() {
             let timeout = self.next_timeout();
             self.shared.mailbox.take(&mut mails, timeout);
-            self.hold_deadlines_after(earliest_arrival(&mails));
             for mail in mails.drain(..) {
                 self.handle(mail);
             }
-            self.hold_deadlines_after(None);
+            // A deadline does not overtake what arrived before it.
+            self.hold_deadlines_after(self.intake.earliest_arrival());
+            let turns = self.intake.turns();
+            for _ in 0..turns {
+                self.turn();
+            }
+            self.hold_deadlines_after(self.intake.earliest_arrival());
             self.tick();
-            self.flush();
+            // One connection alone may go on before anybody is told anything.
+            if turns != 1 || self.intake.turns() != 1 {
+                self.flush();
+            }
             self.bodies.trim(self.durable);
-            if self.stopping && self.stalled.is_empty() && self.shared.pipeline.is_idle() {
+            self.note_memory();
+            if self.stopping && self.intake.is_empty() && self.shared.pipeline.is_idle() {
                 break;
             }
         }
@@ -92,7 +106,15 @@ impl NamespaceThread {
         }
     }
 
+    fn note_memory(&mut self) {
+        let held = self.bodies.bytes() + self.intake.held_bytes();
+        self.memory.set(held as u64 + self.shared.pipeline.uncommitted_bytes());
+    }
+
     fn next_timeout(&self) -> Option<Duration> {
+        if self.intake.turns() > 0 {
+            return Some(Duration::ZERO);
+        }
         let deadline = self.namespaces.iter().filter_map(Namespace::next_deadline).min();
         let timeout = deadline.map(|deadline| self.shared.clock.now().mono.until(deadline));
         if self.stopping {
@@ -104,16 +126,14 @@ impl NamespaceThread {
 
     fn handle(&mut self, mail: Mail) {
         match mail {
-            Mail::Burst(burst) => self.burst(burst),
+            Mail::Burst(burst) => self.intake.push(burst),
             Mail::Committed(commit) => {
                 self.durable = self.durable.max(commit);
                 let now = self.shared.clock.now();
                 for index in 0..self.namespaces.len() {
                     self.apply(index, now, Command::Committed(commit));
                 }
-                for burst in std::mem::take(&mut self.stalled) {
-                    self.burst(burst);
-                }
+                self.intake.release();
             }
             Mail::Probe(done) => {
                 self.flush();
@@ -133,32 +153,19 @@ impl NamespaceThread {
         }
     }
 
-    fn burst(&mut self, mut burst: Burst) {
-        if self.stalled.iter().any(|stalled| stalled.connection == burst.connection) {
-            self.stalled.push_back(burst);
-            return;
-        }
+    /// The next connection's turn.
+    fn turn(&mut self) {
+        let Some(connection) = self.intake.next_turn() else { return };
         let now = self.shared.clock.now();
-        while let Some(command) = burst.commands.pop_front() {
-            if grows(&command) {
-                if self.must_stall() {
-                    burst.commands.push_front(command);
-                    self.stalled.push_back(burst);
-                    return;
-                }
-                if self.shared.refuse_growth.load(Ordering::Relaxed) {
-                    self.refuse(burst.namespace, now, &command);
-                    continue;
-                }
-            }
-            if let Command::ConnectionGone { connection, .. } = command {
-                self.apply(burst.namespace, now, command);
-                self.return_undelivered(burst.namespace, now, connection);
-                continue;
-            }
-            // A renewal or settlement counts from when it reached this machine.
-            let at = if judged_by_arrival(&command) { burst.arrived } else { now };
-            self.apply(burst.namespace, at, command);
+        let (mut work, mut bytes) = (0, 0);
+        while work < TURN_WORK_MAX && bytes < TURN_INGEST_BYTES_MAX {
+            let ingest_may = !self.must_stall();
+            let Some(next) = self.intake.next(connection, ingest_may) else {
+                return self.intake.end_turn(connection, false);
+            };
+            work += work_of(&next.command);
+            bytes += ingest_bytes(&next.command);
+            self.apply_next(now, next);
             if self.output.batch.size_bytes() > TURN_BYTES_MAX
                 || self.output.batch.len() > TURN_OPERATIONS_MAX
                 || self.output.immediate.len() + self.output.fenced.len() > TURN_EFFECTS_MAX
@@ -166,7 +173,20 @@ impl NamespaceThread {
                 self.flush();
             }
         }
-        burst.gate.open();
+        self.intake.end_turn(connection, true);
+    }
+
+    fn apply_next(&mut self, now: Now, Next { namespace, arrived, command }: Next) {
+        if grows(&command) && self.shared.refuse_growth.load(Ordering::Relaxed) {
+            return self.refuse(namespace, now, &command);
+        }
+        if let Command::ConnectionGone { connection, .. } = command {
+            self.apply(namespace, now, command);
+            return self.return_undelivered(namespace, now, connection);
+        }
+        // A renewal or settlement counts from when it reached this machine.
+        let at = if judged_by_arrival(&command) { arrived } else { now };
+        self.apply(namespace, at, command);
     }
 
     /// Puts back the deliveries that the connection has not taken out of its inbox.
@@ -185,8 +205,8 @@ impl NamespaceThread {
     }
 
     fn must_stall(&self) -> bool {
-        self.shared.pipeline.uncommitted_bytes() + self.output.batch.size_bytes() as u64
-            > UNCOMMITTED_BYTES_MAX
+        let bytes = self.shared.pipeline.uncommitted_bytes() + self.output.batch.size_bytes() as u64;
+        bytes > UNCOMMITTED_BYTES_MAX.min(INGEST_BATCHES_MAX * INGEST_BATCH_BYTES)
     }
 
     fn refuse(&mut self, index: usize, now: Now, command: &Command) {
@@ -260,26 +280,6 @@ impl NamespaceThread {
             }
         }
     }
-}
-
-/// When the first of the bursts reached this machine.
-fn earliest_arrival(mails: &[Mail]) -> Option<MonoTime> {
-    let arrival = |mail: &Mail| match mail {
-        Mail::Burst(burst) => Some(burst.arrived.mono),
-        _ => None,
-    };
-    mails.iter().filter_map(arrival).min()
-}
-
-/// Whether the command makes the store grow.
-fn grows(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Enqueue(_)
-            | Command::StorePart { .. }
-            | Command::EnqueueParts(_)
-            | Command::SetMessageSessionState { state: Some(_), .. }
-    )
 }
 
 fn judged_by_arrival(command: &Command) -> bool {

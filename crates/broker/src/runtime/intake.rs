@@ -1,0 +1,336 @@
+//! What the owner thread has been sent and not worked off: two lanes for each connection, and
+//! connections take turns.
+//!
+//! *Control and settlement* go on always. *Ingest*, what makes the store grow, waits while too
+//! much is uncommitted; whatever else its connection sent passes it, but for what leans on a
+//! state write or a part of a large message. So a slow disk delays sends, never a renewal, and a connection with thousands of
+//! commands delays another's by one turn at most.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use lockstep_model::{ConnectionId, MonoTime, Now};
+use rustc_hash::FxHashMap;
+
+use super::{client::Gate, mailbox::Burst};
+use crate::core::{Command, EnqueueParts};
+
+/// Work of one connection before the next one has its turn, in ordinary commands.
+pub(super) const TURN_WORK_MAX: usize = 256;
+/// Bytes of messages and states in one turn, unless one command alone has more.
+pub(super) const TURN_INGEST_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of waiting ingest over which the connection may not submit more.
+const WAITING_INGEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// A command and what belongs to it.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) namespace: usize,
+    pub(super) arrived: Now,
+    pub(super) command: Command,
+}
+
+/// One connection's commands.
+#[derive(Debug, Default)]
+struct Lanes {
+    /// In frame order.
+    bursts: VecDeque<Burst>,
+    /// Ingest that was passed by, in frame order.
+    ingest: VecDeque<Next>,
+    ingest_bytes: usize,
+    /// Those among it that others must not pass.
+    leaned_on: usize,
+    /// Opened when little enough ingest waits.
+    gates: Vec<Arc<Gate>>,
+    /// Stands in `turns`.
+    has_turn: bool,
+}
+
+impl Lanes {
+    fn is_empty(&self) -> bool {
+        self.bursts.is_empty() && self.ingest.is_empty()
+    }
+
+    fn next(&mut self, ingest_may: bool) -> Option<Next> {
+        if ingest_may && let Some(next) = self.ingest.pop_front() {
+            self.ingest_bytes -= ingest_bytes(&next.command);
+            self.leaned_on -= usize::from(is_leaned_on(&next.command));
+            return Some(next);
+        }
+        loop {
+            let Some(burst) = self.bursts.front_mut() else { return None };
+            let Some(command) = burst.commands.pop_front() else {
+                self.gates.extend(self.bursts.pop_front().map(|burst| burst.gate));
+                continue;
+            };
+            if self.leaned_on > 0 && leans(&command) {
+                burst.commands.push_front(command);
+                return None;
+            }
+            let next = Next { namespace: burst.namespace, arrived: burst.arrived, command };
+            if !ingest_may && grows(&next.command) {
+                self.ingest_bytes += ingest_bytes(&next.command);
+                self.leaned_on += usize::from(is_leaned_on(&next.command));
+                self.ingest.push_back(next);
+                continue;
+            }
+            return Some(next);
+        }
+    }
+
+    fn open_gates(&mut self) {
+        if self.ingest_bytes <= WAITING_INGEST_BYTES_MAX {
+            self.gates.drain(..).for_each(|gate| gate.open());
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    lanes: FxHashMap<ConnectionId, Lanes>,
+    /// Connections that may have something to apply, each at most once.
+    turns: VecDeque<ConnectionId>,
+    /// Connections of which only ingest is left, in the order in which they came to that.
+    held: VecDeque<ConnectionId>,
+}
+
+impl Intake {
+    pub(super) fn push(&mut self, burst: Burst) {
+        let connection = burst.connection;
+        let lanes = self.lanes.entry(connection).or_default();
+        lanes.bursts.push_back(burst);
+        if !std::mem::replace(&mut lanes.has_turn, true) {
+            self.turns.push_back(connection);
+        }
+    }
+
+    /// The connection whose turn it is.
+    pub(super) fn next_turn(&mut self) -> Option<ConnectionId> {
+        self.turns.pop_front()
+    }
+
+    /// The next command in a connection's turn.
+    pub(super) fn next(&mut self, connection: ConnectionId, ingest_may: bool) -> Option<Next> {
+        self.lanes.get_mut(&connection)?.next(ingest_may)
+    }
+
+    /// The turn is over; `more`: because it was long enough, not for want of commands.
+    pub(super) fn end_turn(&mut self, connection: ConnectionId, more: bool) {
+        let Some(lanes) = self.lanes.get_mut(&connection) else { return };
+        lanes.open_gates();
+        lanes.has_turn = more;
+        if more {
+            self.turns.push_back(connection);
+        } else if lanes.is_empty() {
+            self.lanes.remove(&connection);
+        } else if !self.held.contains(&connection) {
+            self.held.push_back(connection);
+        }
+    }
+
+    /// Ingest may be applied again: those that were held have their turns first.
+    pub(super) fn release(&mut self) {
+        while let Some(connection) = self.held.pop_back() {
+            if let Some(lanes) = self.lanes.get_mut(&connection)
+                && !std::mem::replace(&mut lanes.has_turn, true)
+            {
+                self.turns.push_front(connection);
+            }
+        }
+    }
+
+    /// Connections that have something to apply now.
+    pub(super) fn turns(&self) -> usize {
+        self.turns.len()
+    }
+
+    /// Whether nothing is left, held ingest included.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// When the first of the commands that are not held reached this machine.
+    pub(super) fn earliest_arrival(&self) -> Option<MonoTime> {
+        let bursts = self.turns.iter().filter_map(|connection| self.lanes.get(connection));
+        bursts.flat_map(|lanes| &lanes.bursts).map(|burst| burst.arrived.mono).min()
+    }
+
+    /// Bytes of ingest that waits.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held
+            .iter()
+            .filter_map(|connection| self.lanes.get(connection))
+            .map(|lanes| lanes.ingest_bytes)
+            .sum()
+    }
+}
+
+/// Whether the command makes the store grow.
+pub(super) fn grows(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Enqueue(_)
+            | Command::StorePart { .. }
+            | Command::EnqueueParts(_)
+            | Command::SetMessageSessionState { state: Some(_), .. }
+    )
+}
+
+/// Whether other commands mean something else before it than behind it.
+fn is_leaned_on(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::SetMessageSessionState { .. } | Command::StorePart { .. } | Command::EnqueueParts(_)
+    )
+}
+
+/// Whether the command means something else before such a one than behind it.
+fn leans(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::SetMessageSessionState { .. }
+            | Command::GetMessageSessionState { .. }
+            | Command::DropParts { .. }
+            | Command::Detach { .. }
+            | Command::ConnectionGone { .. }
+    ) && !grows(command)
+}
+
+/// What a command counts for in a turn.
+pub(super) fn work_of(command: &Command) -> usize {
+    match command {
+        Command::Attach(_) | Command::ConnectionGone { .. } => 8,
+        Command::Detach { .. } => 4,
+        Command::Settle { tokens, .. }
+        | Command::Return { tokens, .. }
+        | Command::Sent { tokens, .. }
+        | Command::RenewMessageLocks { tokens, .. } => tokens.len().max(1),
+        Command::Enqueue(enqueue) => enqueue.messages.len().max(1),
+        Command::Peek { .. } | Command::ListMessageSessions { .. } => 32,
+        _ => 1,
+    }
+}
+
+/// Bytes that the command brings.
+pub(super) fn ingest_bytes(command: &Command) -> usize {
+    match command {
+        Command::Enqueue(enqueue) => enqueue.messages.iter().map(|message| message.encoded.len()).sum(),
+        Command::StorePart { row, .. } | Command::EnqueueParts(EnqueueParts { row, .. }) => row.len(),
+        Command::SetMessageSessionState { state: Some(state), .. } => state.len(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lockstep_model::{EntityId, IncomingMessage, MessageSessionId, OutgoingLinkId, RequestId, Timestamp};
+
+    use super::*;
+    use crate::core::{Departure, Enqueue, HolderClaim};
+
+    const ONE: ConnectionId = ConnectionId(1);
+    const TWO: ConnectionId = ConnectionId(2);
+
+    fn credit(limit: u64) -> Command {
+        Command::Credit { link: OutgoingLinkId(1), limit, drain: false }
+    }
+
+    fn send(bytes: usize) -> Command {
+        let encoded = Bytes::from(vec![0; bytes]);
+        let message = IncomingMessage { encoded, generated_bytes: 0, message_session: None };
+        Command::Enqueue(Enqueue {
+            entity: EntityId::from_raw(4),
+            messages: vec![message],
+            connection: ONE,
+            request: None,
+        })
+    }
+
+    fn state_write() -> Command {
+        Command::SetMessageSessionState {
+            entity: EntityId::from_raw(4),
+            session: MessageSessionId::new("s").unwrap(),
+            state: Some(Bytes::from_static(b"state")),
+            holder: HolderClaim { connection: ONE, link: None },
+            request: RequestId(1),
+        }
+    }
+
+    fn detach() -> Command {
+        Command::Detach { link: OutgoingLinkId(1), departure: Departure::Clean }
+    }
+
+    fn burst(connection: ConnectionId, commands: impl IntoIterator<Item = Command>) -> Burst {
+        let arrived = Now { mono: MonoTime::from_micros(7), utc: Timestamp::from_unix_millis(0) };
+        Burst {
+            namespace: 0,
+            connection,
+            commands: commands.into_iter().collect(),
+            arrived,
+            gate: Arc::default(),
+        }
+    }
+
+    /// One whole turn.
+    fn turn(intake: &mut Intake, ingest_may: bool) -> Vec<Command> {
+        let Some(connection) = intake.next_turn() else { return Vec::new() };
+        let commands = std::iter::from_fn(|| intake.next(connection, ingest_may)).map(|next| next.command);
+        let commands = commands.collect();
+        intake.end_turn(connection, false);
+        commands
+    }
+
+    #[test]
+    fn settlement_and_credit_pass_sends_that_wait_and_these_keep_their_order() {
+        let mut intake = Intake::default();
+        intake.push(burst(ONE, [send(1), credit(1), send(2), credit(2)]));
+        assert_eq!(turn(&mut intake, false), [credit(1), credit(2)]);
+        assert_eq!((intake.turns(), intake.is_empty(), intake.held_bytes()), (0, false, 3));
+        intake.push(burst(ONE, [send(3), credit(3)]));
+        assert_eq!(turn(&mut intake, false), [credit(3)]);
+        intake.release();
+        assert_eq!(turn(&mut intake, true), [send(1), send(2), send(3)]);
+        assert!(intake.is_empty());
+    }
+
+    #[test]
+    fn a_detach_does_not_pass_a_state_write_that_waits() {
+        let mut intake = Intake::default();
+        intake.push(burst(ONE, [state_write(), credit(1), detach(), credit(2)]));
+        assert_eq!(turn(&mut intake, false), [credit(1)]);
+        intake.release();
+        assert_eq!(turn(&mut intake, true), [state_write(), detach(), credit(2)]);
+    }
+
+    #[test]
+    fn connections_take_turns_and_the_held_ones_come_first_when_there_is_room() {
+        let mut intake = Intake::default();
+        intake.push(burst(ONE, [send(1)]));
+        assert_eq!(turn(&mut intake, false), []);
+        intake.push(burst(TWO, [credit(2)]));
+        assert_eq!(intake.earliest_arrival(), Some(MonoTime::from_micros(7)));
+        intake.release();
+        assert_eq!(intake.next_turn(), Some(ONE));
+        intake.end_turn(ONE, true);
+        assert_eq!(turn(&mut intake, true), [credit(2)]);
+        assert_eq!(turn(&mut intake, true), [send(1)]);
+    }
+
+    #[test]
+    fn a_connection_with_much_ingest_may_not_submit_more_until_it_is_applied() {
+        let mut intake = Intake::default();
+        let (little, much) = (burst(ONE, [send(10)]), burst(TWO, [send(WAITING_INGEST_BYTES_MAX + 1)]));
+        let gates = [Arc::clone(&little.gate), Arc::clone(&much.gate)];
+        gates.iter().for_each(|gate| gate.close());
+        intake.push(little);
+        intake.push(much);
+        turn(&mut intake, false);
+        turn(&mut intake, false);
+        assert_eq!(gates.each_ref().map(|gate| gate.is_open()), [true, false]);
+        intake.release();
+        turn(&mut intake, true);
+        turn(&mut intake, true);
+        assert!(gates[1].is_open());
+    }
+}
