@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use lockstep_broker::runtime::{BrokerWaiter, ToConnection};
 use lockstep_model::{Clock, MonoTime};
 use tokio::{
@@ -20,9 +20,9 @@ use tokio::{
 };
 use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 
-use crate::connection::Connection;
+use crate::{connection::Connection, newcomers::Newcomer};
 
-/// Bytes of a thread's read buffer when it is new; the most that one read may bring.
+/// Bytes of a thread's read buffer when it is new.
 const READ_BYTES: usize = 128 * 1024;
 /// Room in it under which it is made new.
 const READ_BYTES_MIN: usize = 32 * 1024;
@@ -51,6 +51,7 @@ pub(crate) async fn drive<S>(
     mut connection: Connection,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
+    newcomer: Newcomer,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -58,8 +59,12 @@ pub(crate) async fn drive<S>(
     let mut waiter: Option<BrokerWaiter> = None;
     let mut stopping = false;
     let mut timer = Timer::new();
+    let mut newcomer = Some(newcomer);
     loop {
         connection.settle_turn();
+        if connection.is_authenticated() {
+            newcomer = None;
+        }
         if connection.broker().is_none() {
             // What is still in the inbox is put back by the broker.
             waiter = None;
@@ -73,14 +78,23 @@ pub(crate) async fn drive<S>(
         let waits_to_submit = connection.waits_to_submit();
         tokio::select! {
             io = poll_fn(|cx| poll_io(cx, &mut stream, &mut connection)) => match io {
-                Io::Read => connection.process(clock.now()),
+                Io::Read => {
+                    connection.process(clock.now());
+                    // A peer that sends without end must not keep others from being read.
+                    tokio::task::yield_now().await;
+                }
                 Io::Wrote => {}
                 Io::WriteFailed => read_the_rest(&mut stream, &mut connection, &*clock).await,
                 Io::Ended => connection.transport_closed(clock.now()),
             },
             () = receive(waiter.as_ref(), &mut items) => connection.received(&mut items, clock.now()),
             () = submittable(waiter.as_ref()), if waits_to_submit => {}
+            () = tokio::task::yield_now(), if connection.has_more() => {}
             () = timer.elapsed() => connection.on_timeout(clock.now()),
+            () = turned_away(newcomer.as_ref()), if !stopping => {
+                newcomer = None;
+                connection.turn_away(clock.now());
+            }
             () = shutdown.cancelled(), if !stopping => {
                 stopping = true;
                 connection.shut_down();
@@ -108,6 +122,13 @@ async fn submittable(waiter: Option<&BrokerWaiter>) {
     }
 }
 
+async fn turned_away(newcomer: Option<&Newcomer>) {
+    match newcomer {
+        Some(newcomer) => newcomer.turned_away().cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Writes and reads, each as far as it goes at once. A failed write does not hide what the peer
 /// sent before it went: reading goes on to its end.
 fn poll_io<S>(cx: &mut Context<'_>, stream: &mut S, connection: &mut Connection) -> Poll<Io>
@@ -119,7 +140,8 @@ where
         Poll::Pending => None,
     };
     if matches!(wrote, Some(Err(_))) || connection.may_read() {
-        match poll_read_some(cx, stream, connection.engine.receive_buffer()) {
+        let bytes_max = connection.read_bytes_max();
+        match poll_read_some(cx, stream, connection.engine.receive_buffer(), bytes_max) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Io::Ended),
             Poll::Ready(Ok(_)) => return Poll::Ready(Io::Read),
             Poll::Pending => {}
@@ -138,7 +160,7 @@ async fn read_the_rest<S>(stream: &mut S, connection: &mut Connection, clock: &d
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let read = poll_fn(|cx| poll_read_some(cx, stream, connection.engine.receive_buffer()));
+    let read = poll_fn(|cx| poll_read_some(cx, stream, connection.engine.receive_buffer(), READ_BYTES));
     match tokio::time::timeout(FINAL_READ_WAIT, read).await {
         Ok(Ok(1..)) => connection.process(clock.now()),
         Ok(_) | Err(_) => connection.transport_closed(clock.now()),
@@ -152,7 +174,12 @@ thread_local! {
 }
 
 /// Reads once and appends to `received`; says how many bytes came.
-fn poll_read_some<S>(cx: &mut Context<'_>, stream: &mut S, received: &mut BytesMut) -> Poll<io::Result<usize>>
+fn poll_read_some<S>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    received: &mut BytesMut,
+    bytes_max: usize,
+) -> Poll<io::Result<usize>>
 where
     S: AsyncRead + Unpin,
 {
@@ -161,7 +188,7 @@ where
             // Takes the same memory again where no connection holds a slice of it any more.
             buffer.reserve(READ_BYTES);
         }
-        let count = ready!(poll_read_buf(Pin::new(stream), cx, buffer))?;
+        let count = ready!(poll_read_buf(Pin::new(stream), cx, &mut buffer.limit(bytes_max)))?;
         let read = buffer.split();
         if received.is_empty() {
             *received = read;
@@ -195,6 +222,7 @@ where
         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
     }
     connection.engine.transmitted(written);
+    connection.wrote(written);
     Poll::Ready(Ok(()))
 }
 
@@ -219,7 +247,7 @@ where
     let mut passed_over = BytesMut::new();
     let mut bytes = 0;
     while bytes < LINGER_BYTES_MAX {
-        let read = poll_fn(|cx| poll_read_some(cx, stream, &mut passed_over)).await?;
+        let read = poll_fn(|cx| poll_read_some(cx, stream, &mut passed_over, READ_BYTES)).await?;
         if read == 0 {
             break;
         }

@@ -1,9 +1,12 @@
 //! What all connections of the server share.
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use lockstep_amqp as amqp;
-use lockstep_broker::runtime::BrokerClient;
+use lockstep_broker::runtime::{BrokerClient, MemoryBudget};
 use lockstep_model::Clock;
 
 use crate::config::{NamespaceConfig, PolicyConfig};
@@ -40,6 +43,10 @@ pub(crate) struct ServerContext {
     pub(crate) engine_config_external: Arc<amqp::Config>,
     /// Bytes of large messages that arrived and are not durable yet.
     pub(crate) unstored_bytes: Arc<AtomicUsize>,
+    /// What the process holds for its clients.
+    pub(crate) memory: Arc<MemoryBudget>,
+    /// How long a client may leave unread what is sent to it.
+    pub(crate) unread_timeout: Duration,
 }
 
 impl std::fmt::Debug for ServerContext {

@@ -16,6 +16,7 @@ mod distinguished_name;
 mod health;
 mod http;
 mod listener;
+mod newcomers;
 mod random;
 mod sniff;
 mod start;

@@ -25,6 +25,7 @@ use crate::{
     client_certificate::ClientCertificate,
     config::ListenConfig,
     http::{self, Health, UpgradedBytes},
+    newcomers::{Newcomer, Newcomers},
     sniff::{Replay, Sniffed, answer_and_close, sniff},
 };
 
@@ -70,6 +71,8 @@ pub(crate) struct Accepted {
     pub(crate) certificate: Option<ClientCertificate>,
     /// How it came in.
     pub(crate) transport: TransportKind,
+    /// Its place among those without a credential.
+    pub(crate) newcomer: Newcomer,
 }
 
 /// What a listener hands connections to.
@@ -133,7 +136,9 @@ impl Listener {
     ) {
         let permits = Arc::new(Semaphore::new(connections_count_max.min(Semaphore::MAX_PERMITS)));
         let connections = TaskTracker::new();
-        let shared = Arc::new(Shared { tls, services, stop, permits, connections: connections.clone() });
+        let newcomers = Newcomers::new(connections_count_max);
+        let shared =
+            Arc::new(Shared { tls, services, stop, permits, newcomers, connections: connections.clone() });
         let accepting = TaskTracker::new();
         for (socket, address) in self.sockets {
             accepting.spawn(accept_loop(socket, address, shared.clone()));
@@ -166,6 +171,7 @@ struct Shared<S> {
     services: Arc<S>,
     stop: CancellationToken,
     permits: Arc<Semaphore>,
+    newcomers: Arc<Newcomers>,
     connections: TaskTracker,
 }
 
@@ -218,18 +224,19 @@ async fn serve_connection<S: Services>(stream: TcpStream, peer: SocketAddr, shar
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "no TCP_NODELAY");
     }
-    match sniff_in_time(stream, peer, &shared.stop).await {
+    let newcomer = shared.newcomers.arrive(&shared.stop);
+    match sniff_in_time(stream, peer, newcomer.turned_away()).await {
         Sniffed::Nothing => {}
         Sniffed::Amqp(stream) => {
             let (stream, transport) = (ByteStream::Tcp(stream), TransportKind::Tcp);
             let (sni, certificate) = (None, None);
-            shared.services.amqp(Accepted { stream, peer, sni, certificate, transport }).await;
+            shared.services.amqp(Accepted { stream, peer, sni, certificate, transport, newcomer }).await;
         }
         Sniffed::Http(stream) => {
-            serve_http(stream, peer, (None, None), TransportKind::WebSocket, &shared).await
+            serve_http(stream, peer, (None, None), TransportKind::WebSocket, &shared, newcomer).await;
         }
         Sniffed::Tls(stream) => match &shared.tls {
-            Some(acceptor) => serve_tls(acceptor.clone(), stream, peer, &shared).await,
+            Some(acceptor) => serve_tls(acceptor.clone(), stream, peer, &shared, newcomer).await,
             None => {
                 tracing::warn!(%peer, "a client asks for TLS, but there is no certificate; give --cert and --key");
                 answer(stream, TLS_ALERT).await;
@@ -270,6 +277,7 @@ async fn serve_tls<S: Services>(
     stream: Replay<TcpStream>,
     peer: SocketAddr,
     shared: &Shared<S>,
+    newcomer: Newcomer,
 ) {
     let stream = match timeout(SNIFF_TIMEOUT, acceptor.accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => stream,
@@ -291,14 +299,14 @@ async fn serve_tls<S: Services>(
             None
         }
     });
-    match sniff_in_time(stream, peer, &shared.stop).await {
+    match sniff_in_time(stream, peer, newcomer.turned_away()).await {
         Sniffed::Nothing => {}
         Sniffed::Amqp(stream) => {
             let (stream, transport) = (ByteStream::Tls(Box::new(stream)), TransportKind::Tls);
-            shared.services.amqp(Accepted { stream, peer, sni, certificate, transport }).await;
+            shared.services.amqp(Accepted { stream, peer, sni, certificate, transport, newcomer }).await;
         }
         Sniffed::Http(stream) => {
-            serve_http(stream, peer, (sni, certificate), TransportKind::WebSocketTls, shared).await;
+            serve_http(stream, peer, (sni, certificate), TransportKind::WebSocketTls, shared, newcomer).await;
         }
         Sniffed::Tls(stream) | Sniffed::Unknown(stream) => answer(stream, NOT_UNDERSTOOD).await,
     }
@@ -310,11 +318,12 @@ async fn serve_http<S: Services>(
     (sni, certificate): (Option<String>, Option<ClientCertificate>),
     transport: TransportKind,
     shared: &Shared<S>,
+    newcomer: Newcomer,
 ) {
     let health = || shared.services.health();
     if let Some(socket) = http::serve(stream, health, shared.stop.clone()).await {
         let stream = ByteStream::WebSocket(Box::new(socket));
-        shared.services.amqp(Accepted { stream, peer, sni, certificate, transport }).await;
+        shared.services.amqp(Accepted { stream, peer, sni, certificate, transport, newcomer }).await;
     }
 }
 

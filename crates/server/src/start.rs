@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use lockstep_amqp as amqp;
 use lockstep_broker::{
     core::CoreConfig,
-    runtime::{Broker, BrokerConfig, BrokerError, NamespaceDefinition},
+    runtime::{
+        BODY_CACHE_BYTES_DEFAULT, Broker, BrokerConfig, BrokerError, MemoryBudget, NamespaceDefinition,
+    },
 };
 use lockstep_model::Clock;
 use lockstep_protocol::names::sasl;
@@ -29,6 +31,9 @@ use crate::{
 
 /// How long connections may take to say good-bye at a shutdown.
 const GOODBYE_WAIT: Duration = Duration::from_secs(5);
+
+/// Part of the memory budget that recent messages may take.
+const BODY_CACHE_SHARE: u64 = 8;
 
 /// What a start is told besides the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,7 +120,8 @@ impl Services for ServerServices {
         let connection =
             Connection::new(engine, Arc::clone(&self.context), (accepted.sni, accepted.certificate), now);
         let clock = Arc::clone(&self.context.clock);
-        connection_driver::drive(accepted.stream, connection, clock, self.stop.clone()).await;
+        let newcomer = accepted.newcomer;
+        connection_driver::drive(accepted.stream, connection, clock, self.stop.clone(), newcomer).await;
         tracing::debug!(peer = %accepted.peer, "connection ended");
     }
 
@@ -145,12 +151,14 @@ pub async fn start(config: ResolvedConfig, options: StartOptions) -> anyhow::Res
     let store = tokio::task::spawn_blocking(move || RocksStore::open(&data_dir, &store_options)).await??;
     let rocks = Arc::new(store);
     let store: Arc<dyn Store> = Arc::clone(&rocks) as _;
+    let memory = Arc::new(MemoryBudget::new(config.limits.memory_bytes_max));
     let broker_config = BrokerConfig {
+        body_cache_bytes: body_cache_bytes(config.limits.memory_bytes_max),
+        memory: Arc::clone(&memory),
         core: CoreConfig {
             release_message_sessions_on_connection_loss: config.message_session_on_connection_loss
                 == OnConnectionLoss::Release,
         },
-        ..BrokerConfig::default()
     };
     let definitions = definitions(&config);
     let broker = {
@@ -162,7 +170,7 @@ pub async fn start(config: ResolvedConfig, options: StartOptions) -> anyhow::Res
     let mut warnings = config.warnings.clone();
     warnings.extend_from_slice(broker.warnings());
 
-    let context = Arc::new(context(&config, &broker, Arc::clone(&clock))?);
+    let context = Arc::new(context(&config, &broker, Arc::clone(&clock), memory)?);
     let stop = CancellationToken::new();
     let health = HealthCheck::new(Arc::clone(&broker), clock);
     let services = Arc::new(ServerServices { context, health, stop: stop.clone() });
@@ -220,7 +228,18 @@ fn with_origin(error: BrokerError, namespaces: &[NamespaceConfig]) -> anyhow::Er
     }
 }
 
-fn context(config: &ResolvedConfig, broker: &Broker, clock: Arc<dyn Clock>) -> anyhow::Result<ServerContext> {
+/// The recent messages' part of the memory budget.
+fn body_cache_bytes(memory_bytes_max: u64) -> usize {
+    let share = usize::try_from(memory_bytes_max / BODY_CACHE_SHARE).unwrap_or(usize::MAX);
+    share.min(BODY_CACHE_BYTES_DEFAULT)
+}
+
+fn context(
+    config: &ResolvedConfig,
+    broker: &Broker,
+    clock: Arc<dyn Clock>,
+    memory: Arc<MemoryBudget>,
+) -> anyhow::Result<ServerContext> {
     let namespaces = config.namespaces.iter().map(|namespace| {
         let client = broker
             .namespace(&namespace.name)
@@ -244,5 +263,7 @@ fn context(config: &ResolvedConfig, broker: &Broker, clock: Arc<dyn Clock>) -> a
         engine_config: Arc::new(engine_config),
         engine_config_external: Arc::new(external),
         unstored_bytes: Arc::default(),
+        memory,
+        unread_timeout: config.limits.unread_timeout,
     })
 }

@@ -147,6 +147,21 @@ pub(super) static LIMITS: Table = Table {
             "`240`",
             "Silence after which a connection is given up, 10 to 3600; advertised in `open`.",
         ),
+        key(
+            "unread_timeout_s",
+            SECONDS,
+            "`60`",
+            "Time after which a connection is given up whose client reads nothing of what is sent to it, 1 \
+             to 3600.",
+        ),
+        key(
+            "memory_bytes_max",
+            COUNT,
+            "`1073741824`",
+            "Memory that clients may make the broker hold, in bytes, at least 16777216; a quarter is left to \
+             the store. When it is used up, new work is refused with `com.microsoft:server-busy`; idle \
+             connections come on top.",
+        ),
     ],
 };
 

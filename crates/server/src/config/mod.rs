@@ -440,7 +440,33 @@ impl Settings<'_> {
                 self.problem(&timeout.origin, text);
             }
         }
+        self.memory_limits(&mut limits);
         limits
+    }
+
+    fn memory_limits(&mut self, limits: &mut LimitsConfig) {
+        /// Bounds of `unread_timeout_s`.
+        const UNREAD_TIMEOUT_S: std::ops::RangeInclusive<f64> = 1.0..=3_600.0;
+        /// Least of `memory_bytes_max`.
+        const MEMORY_BYTES_MIN: u64 = 16 << 20;
+        if let Some(timeout) = self.raw.unread_timeout.take() {
+            let seconds = timeout.value.as_secs_f64();
+            if UNREAD_TIMEOUT_S.contains(&seconds) {
+                limits.unread_timeout = timeout.value;
+            } else {
+                let text = format!("unread_timeout_s must be between 1 and 3600 seconds, not {seconds}");
+                self.problem(&timeout.origin, text);
+            }
+        }
+        if let Some(bytes) = self.raw.memory_bytes_max.take() {
+            if bytes.value >= MEMORY_BYTES_MIN {
+                limits.memory_bytes_max = bytes.value;
+            } else {
+                let text =
+                    format!("memory_bytes_max must be at least {MEMORY_BYTES_MIN}, not {}", bytes.value);
+                self.problem(&bytes.origin, text);
+            }
+        }
     }
 }
 

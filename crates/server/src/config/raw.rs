@@ -25,6 +25,8 @@ pub(super) struct RawConfig {
     pub(super) client_ca_file: Option<Located<PathBuf>>,
     pub(super) connections_count_max: Option<Located<u64>>,
     pub(super) idle_timeout: Option<Located<Duration>>,
+    pub(super) unread_timeout: Option<Located<Duration>>,
+    pub(super) memory_bytes_max: Option<Located<u64>>,
     pub(super) namespaces: Vec<RawNamespace>,
 }
 
@@ -107,6 +109,8 @@ pub(super) fn read(root: &Node, report: &mut Report) -> RawConfig {
     if let Some(limits) = section.node("limits").and_then(|node| Section::open(node, &keys::LIMITS, report)) {
         config.connections_count_max = limits.count("connections_count_max", report);
         config.idle_timeout = limits.seconds("idle_timeout_s", report);
+        config.unread_timeout = limits.seconds("unread_timeout_s", report);
+        config.memory_bytes_max = limits.count("memory_bytes_max", report);
     }
     config.namespaces =
         section.nodes("namespace", report).iter().filter_map(|node| namespace(node, report)).collect();

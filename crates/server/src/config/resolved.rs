@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use lockstep_broker::runtime::MEMORY_BYTES_DEFAULT;
 use lockstep_model::{EntityName, QueueDescription, Right};
 
 use super::{secret::Secret, tree::Origin};
@@ -137,10 +138,19 @@ pub struct LimitsConfig {
     pub connections_count_max: usize,
     /// Silence of a peer after which its connection is given up.
     pub idle_timeout: Duration,
+    /// How long a peer may leave unread what is sent to it.
+    pub unread_timeout: Duration,
+    /// Memory that clients may make the process hold, in bytes.
+    pub memory_bytes_max: u64,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { connections_count_max: 10_000, idle_timeout: Duration::from_secs(240) }
+        Self {
+            connections_count_max: 10_000,
+            idle_timeout: Duration::from_secs(240),
+            unread_timeout: Duration::from_secs(60),
+            memory_bytes_max: MEMORY_BYTES_DEFAULT,
+        }
     }
 }

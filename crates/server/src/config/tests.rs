@@ -619,6 +619,11 @@ fn the_reference_states_the_defaults_that_hold() {
             "| `idle_timeout_s` | a number of seconds from 0, such as 60 or 0.5 | `{}` |",
             config.limits.idle_timeout.as_secs()
         ),
+        format!(
+            "| `unread_timeout_s` | a number of seconds from 0, such as 60 or 0.5 | `{}` |",
+            config.limits.unread_timeout.as_secs()
+        ),
+        format!("| `memory_bytes_max` | a whole number from 0 | `{}` |", config.limits.memory_bytes_max),
     ] {
         assert!(reference.contains(&expected), "{expected}");
     }

@@ -1,6 +1,9 @@
 //! Attaches: what is asked for, whether it may be, and the answer.
 
-use lockstep_amqp::{AmqpSessionId, LinkId, types::Attach};
+use lockstep_amqp::{
+    AmqpSessionId, LinkId,
+    types::{Attach, Error},
+};
 use lockstep_broker::{
     core::{Attach as CoreAttach, AttachGrant, Command, LinkIdentity, ReceiveIntent},
     runtime::EntityInfo,
@@ -15,6 +18,7 @@ use lockstep_protocol::{
 
 use super::{
     Connection, LINKS_MAX, LinkBinding,
+    body_window::BodyWindow,
     receivers::Receiver,
     request_links::{Node, RequestNode, ResponseNode},
     senders::Sender,
@@ -30,7 +34,15 @@ const REQUEST_CREDIT: u32 = 10_000;
 impl Connection {
     pub(super) fn attach(&mut self, link: LinkId, session: AmqpSessionId, attach: &Attach) {
         let path = attach_intent::spelled_address(attach).to_owned();
-        let room = if self.links.len() < LINKS_MAX { Ok(()) } else { Err(Refusal::ServerBusy) };
+        if self.links.len() >= LINKS_MAX {
+            tracing::debug!(path, "one link too many");
+            let text = format!(
+                "The connection has {LINKS_MAX} links, which is as many as it may have. Detach some, or open \
+                 another connection."
+            );
+            return self.engine.refuse(link, Error::new("amqp:resource-limit-exceeded", text));
+        }
+        let room = if self.refuses_work() { Err(Refusal::ServerBusy) } else { Ok(()) };
         let result = room
             .and_then(|()| attach_intent::attach_intent(attach))
             .and_then(|intent| self.bind(link, session, attach, intent, &path));
@@ -179,8 +191,9 @@ impl Connection {
             identity,
         }));
         let default_outcome = attach.source.as_ref().and_then(|source| source.default_outcome.clone());
+        let window = BodyWindow::new(self.window.charge());
         let mut receiver =
-            Receiver::new(outgoing, address, path.to_owned(), &attach.name, mode, default_outcome);
+            Receiver::new(outgoing, address, path.to_owned(), &attach.name, mode, default_outcome, window);
         receiver.asked_for = asked_for;
         Ok(receiver)
     }

@@ -7,8 +7,9 @@ use lockstep_amqp::{
     SaslCode,
     types::{Error, Open},
 };
+use lockstep_broker::runtime::MemoryPressure;
 use lockstep_model::{EntityName, Refusal, Right};
-use lockstep_protocol::{names::sasl, sas_token, sasl_plain};
+use lockstep_protocol::{names::condition::SERVER_BUSY, names::sasl, sas_token, sasl_plain};
 
 use super::{Connection, LinkBinding, authorizer::Grant};
 use crate::{
@@ -205,6 +206,11 @@ impl Connection {
                 self.engine.close(Some(Error::new("amqp:unauthorized-access", text)));
                 return;
             }
+        }
+        if self.context.memory.pressure() == MemoryPressure::Full {
+            let text = "The broker is short of memory. Please try again later.";
+            self.engine.close(Some(Error::new(SERVER_BUSY, text)));
+            return;
         }
         let broker = namespace.client.connect();
         tracing::debug!(

@@ -3,6 +3,8 @@
 
 mod attach;
 pub(crate) mod authorizer;
+mod body_window;
+mod bounds;
 mod identity;
 mod management;
 mod receivers;
@@ -24,7 +26,7 @@ use lockstep_amqp::{
 };
 use lockstep_broker::{
     core::{Command, Departure, Effect, PeekedMessage, Reply, StateValue},
-    runtime::{BrokerConnection, ToConnection},
+    runtime::{BrokerConnection, MemoryBudget, MemoryPressure, ToConnection},
 };
 use lockstep_model::{BodyId, ConnectionId, MonoTime, Now, OutgoingLinkId, Refusal, RequestId, Timestamp};
 use lockstep_protocol::conditions::{self, RefusalContext};
@@ -32,6 +34,7 @@ use rustc_hash::FxHashMap;
 
 use self::{
     authorizer::Authorizer,
+    bounds::Holdings,
     identity::Identity,
     receivers::Receiver,
     request_links::{RequestNode, ResponseNode},
@@ -51,10 +54,17 @@ pub(crate) const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 pub(crate) const COMMANDS_MAX: usize = 4_096;
 /// Bytes of messages and states in those commands over which the socket is not read.
 const COMMAND_BYTES_MAX: usize = 1024 * 1024;
-/// Links of one connection.
-const LINKS_MAX: usize = 10_000;
+/// Links of one connection; the next attach is refused with `amqp:resource-limit-exceeded`.
+pub(crate) const LINKS_MAX: usize = 4_999;
+/// Work of one turn, in ordinary events of the client; other connections have theirs in between.
+const TURN_WORK_MAX: usize = 256;
 /// Open requests over which the socket is not read.
 const REQUESTS_MAX: usize = 65_536;
+
+/// Bytes that one read may bring.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// The same while the memory budget is used up.
+const READ_BYTES_MAX_PRESSED: usize = 4 * 1024;
 
 /// What a link of the connection is bound to.
 #[derive(Debug)]
@@ -97,6 +107,15 @@ pub(crate) struct Connection {
     body_waiters: FxHashMap<BodyId, Vec<BodyWaiter>>,
     uploads: Uploads,
     streams: Streams,
+    /// Bytes of messages at hand or asked for that wait to be sent; see `body_window`.
+    window: Arc<MemoryBudget>,
+    /// Receivers whose next message has no room in that.
+    window_waiters: VecDeque<LinkId>,
+    holdings: Holdings,
+    /// Events are left that have not had their turn.
+    has_more: bool,
+    /// Events are left that wait until the broker has taken or answered what was asked before.
+    has_held_events: bool,
     random: crate::random::Random,
     now: Now,
     /// Until when a token must have come, while none has.
@@ -113,8 +132,15 @@ impl Connection {
     ) -> Self {
         let uploads = Uploads::new(Arc::clone(&context.unstored_bytes));
         let authentication_deadline = Some(now.mono.plus(identity::AUTHENTICATION_WAIT));
+        let holdings = Holdings::new(context.memory.charge());
         Self {
             engine,
+            holdings,
+            // Only its sum counts.
+            window: Arc::new(MemoryBudget::new(u64::MAX)),
+            window_waiters: VecDeque::new(),
+            has_more: false,
+            has_held_events: false,
             random: crate::random::Random::new(),
             context,
             identity: Identity::new(sni, certificate),
@@ -142,14 +168,36 @@ impl Connection {
         self.namespace.as_ref().map(|(_, broker)| broker)
     }
 
-    /// Whether more may be read from the socket.
-    pub(crate) fn may_read(&self) -> bool {
+    /// Whether there is room for what events ask of the broker.
+    fn has_room(&self) -> bool {
         self.commands.len() < COMMANDS_MAX
             && self.command_bytes < COMMAND_BYTES_MAX
+            && self.requests.len() < REQUESTS_MAX
+    }
+
+    /// Whether more may be read from the socket.
+    pub(crate) fn may_read(&self) -> bool {
+        self.has_room()
             && self.uploads.may_read()
             && self.engine.wants_input()
-            && self.requests.len() < REQUESTS_MAX
             && self.engine.outbox_bytes() < 4 * OUTBOX_BYTES_HIGH
+            && !self.has_more
+            && !self.has_held_events
+            && !self.is_held_back()
+    }
+
+    /// Bytes that a read may bring.
+    pub(crate) fn read_bytes_max(&self) -> usize {
+        if self.context.memory.pressure() == MemoryPressure::Full {
+            READ_BYTES_MAX_PRESSED
+        } else {
+            READ_BYTES_MAX
+        }
+    }
+
+    /// Whether events wait for the next turn.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_more
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -187,15 +235,18 @@ impl Connection {
     pub(crate) fn settle_turn(&mut self) {
         // A write can have brought events too: the end of a congestion frees credit.
         self.drain_events();
+        self.retry_windows();
         self.pump();
         self.submit();
+        self.has_more |= self.has_held_events && self.has_room();
+        self.note_holdings();
     }
 
     /// The transport ended, perhaps without warning.
     pub(crate) fn transport_closed(&mut self, now: Now) {
         self.now = now;
         self.engine.transport_closed(amqp::Time(now.mono.micros()));
-        self.drain_events();
+        self.drain_all_events();
     }
 
     /// When something is to be done without any input.
@@ -205,7 +256,7 @@ impl Connection {
             let millis = u64::try_from(end.unix_millis() - self.now.utc.unix_millis()).unwrap_or(0);
             self.now.mono.plus(std::time::Duration::from_millis(millis))
         });
-        [engine, expiry, self.authentication_deadline].into_iter().flatten().min()
+        [engine, expiry, self.authentication_deadline, self.next_look()].into_iter().flatten().min()
     }
 
     /// A deadline passed.
@@ -217,6 +268,7 @@ impl Connection {
             self.close_unauthenticated();
         }
         self.detach_expired();
+        self.look();
         self.drain_events();
     }
 
@@ -231,13 +283,37 @@ impl Connection {
         }
         self.by_outgoing.clear();
         self.engine.close(Some(error));
-        self.drain_events();
+        self.drain_all_events();
     }
 
+    /// Works off one turn's worth of events, and as many as leave room for what they ask for.
     fn drain_events(&mut self) {
+        let mut work = 0;
+        while work < TURN_WORK_MAX {
+            if !self.has_room() {
+                // The broker's answer, or its readiness for more, brings the next turn.
+                self.has_more = false;
+                self.has_held_events = true;
+                return;
+            }
+            let Some(event) = self.engine.poll_event() else {
+                self.has_more = false;
+                self.has_held_events = false;
+                return;
+            };
+            work += work_of(&event);
+            self.event(event);
+        }
+        self.has_more = true;
+    }
+
+    /// Works off all of them.
+    fn drain_all_events(&mut self) {
         while let Some(event) = self.engine.poll_event() {
             self.event(event);
         }
+        self.has_more = false;
+        self.has_held_events = false;
     }
 
     fn event(&mut self, event: Event) {
@@ -475,6 +551,17 @@ impl Connection {
     /// The rejected outcome of a message or settlement on the node `path`.
     fn rejected(&mut self, refusal: &Refusal, path: &str) -> DeliveryState {
         DeliveryState::Outcome(Outcome::Rejected(Some(self.refusal_error(refusal, path, None))))
+    }
+}
+
+/// What an event counts for in a turn.
+fn work_of(event: &Event) -> usize {
+    match event {
+        Event::Attach { .. } => 16,
+        Event::Detached { .. } | Event::AttachCancelled(_) | Event::AmqpSessionBegun(_) => 8,
+        Event::AmqpSessionEnded { links, .. } => 8 + links.len(),
+        Event::Disposed { deliveries, .. } => 1 + deliveries.len() / 8,
+        _ => 1,
     }
 }
 

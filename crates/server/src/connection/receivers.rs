@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Connection, LinkBinding,
+    body_window::BodyWindow,
     requests::Pending,
     streams::{self, Stream},
 };
@@ -61,6 +62,8 @@ pub(crate) struct Receiver {
     /// The large message at the front of the queue that is about to be sent, or the one that is
     /// being sent.
     pub(super) stream: Option<Stream>,
+    /// Which of them have their bytes.
+    pub(super) window: BodyWindow,
     /// Deliveries of the core that were taken off the queue, sent or returned.
     taken: u64,
     /// The cumulative limit that the core was last given.
@@ -83,9 +86,11 @@ impl Receiver {
         link_name: &str,
         mode: ReceiveMode,
         default_outcome: Option<Outcome>,
+        window: BodyWindow,
     ) -> Self {
         Self {
             outgoing,
+            window,
             path,
             link_name: link_name.into(),
             address,
@@ -136,7 +141,7 @@ impl Receiver {
 
     /// The first delivery of the queue went out under this delivery-id.
     pub(super) fn note_sent(&mut self, delivery_id: u32, sent_tokens: &mut Vec<LockToken>) {
-        let Some(delivery) = self.queue.pop_front() else { return };
+        let Some(delivery) = self.pop_front() else { return };
         self.taken += 1;
         self.credit = self.credit.saturating_sub(1);
         match self.mode {
@@ -169,7 +174,7 @@ impl Receiver {
         if self.queue.len() <= keep {
             return None;
         }
-        let tokens: Vec<LockToken> = self.queue.drain(keep..).map(|delivery| delivery.token).collect();
+        let tokens = self.drain_behind(keep);
         self.taken += tokens.len() as u64;
         Some(Command::Return { link: self.outgoing, tokens })
     }
@@ -187,8 +192,11 @@ impl Connection {
         // Deliveries beyond a credit that was taken back were never sent: they go back.
         // The core is told of the smaller credit first, or it would send them here again.
         let unsent = receiver.unsent(credit as usize);
-        self.commands.extend(receiver.credit_command(drain));
-        self.commands.extend(unsent);
+        if drain || unsent.is_some() {
+            self.commands.extend(receiver.credit_command(drain));
+            self.commands.extend(unsent);
+        }
+        // Otherwise once for all that this turn brings, when the link is pumped.
         self.mark_ready(link);
     }
 
@@ -206,9 +214,6 @@ impl Connection {
         };
         let size = u64::from(delivery.body.size_bytes);
         receiver.size_bytes = (receiver.size_bytes * 7 + size) / 8;
-        // A large one is read when its turn comes.
-        let is_whole = delivery.body.bytes.is_some() || streams::is_large(&delivery.body);
-        let body = (!is_whole).then_some(delivery.body.id);
         receiver.queue.push_back(delivery);
         if receiver.queue.len() > receiver.credit as usize {
             // The client took credit back while the message was on its way.
@@ -217,9 +222,7 @@ impl Connection {
             return;
         }
         self.mark_ready(link);
-        if let Some(body) = body {
-            self.request_body(body, super::BodyWaiter::Link(link));
-        }
+        self.enter_window(link);
     }
 
     /// Stored bytes arrived for deliveries of a link.
@@ -232,7 +235,7 @@ impl Connection {
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         match bytes {
             Ok(Some(bytes)) => {
-                for delivery in receiver.queue.iter_mut().filter(|delivery| delivery.body.id == body) {
+                for delivery in receiver.fetched().filter(|delivery| delivery.body.id == body) {
                     delivery.body.bytes = Some(bytes.clone());
                 }
                 self.mark_ready(link);
@@ -240,9 +243,8 @@ impl Connection {
             Ok(None) => {
                 // The row vanished because its lock did: somebody else has settled the message.
                 tracing::debug!(%body, "a message was settled elsewhere before it was sent");
-                let before = receiver.queue.len();
-                receiver.queue.retain(|delivery| delivery.body.id != body);
-                receiver.taken += (before - receiver.queue.len()) as u64;
+                let gone = receiver.drop_body(body);
+                receiver.taken += gone as u64;
                 self.mark_ready(link);
             }
             Err(refusal) => self.end_receiver(link, refusal),
@@ -274,6 +276,13 @@ impl Connection {
 
     /// One turn of one link; whether it has more to send.
     fn pump_link(&mut self, link: LinkId) -> bool {
+        self.widen_window(link);
+        let more = self.send_some(link);
+        self.widen_window(link);
+        more
+    }
+
+    fn send_some(&mut self, link: LinkId) -> bool {
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return false };
         receiver.ready = false;
         if !receiver.open || receiver.ending {
@@ -492,7 +501,7 @@ impl Connection {
         };
         self.engine.detach(link, error);
         // It may have been cut off in the middle of a delivery.
-        self.drain_events();
+        self.drain_all_events();
         self.forget_receiver(link);
     }
 

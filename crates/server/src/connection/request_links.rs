@@ -119,6 +119,11 @@ impl ResponseNode {
         &self.path
     }
 
+    /// What waits for credit, in bytes.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     fn push(&mut self, message: Bytes) {
         self.waiting_bytes += message.len();
         self.waiting.push_back(message);

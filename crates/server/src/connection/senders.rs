@@ -49,6 +49,10 @@ impl Connection {
             self.refuse_message(delivery, settled, &Refusal::NotSupported(Feature::Transactions));
             return;
         }
+        if self.refuses_work() {
+            self.refuse_message(delivery, settled, &Refusal::ServerBusy);
+            return;
+        }
         self.command_bytes += payload.len();
         let random = &mut self.random;
         let messages = match message_mapping::incoming(payload, message_format, &mut || random.next_uuid()) {

@@ -9,7 +9,9 @@ use lockstep_amqp::{
     self as amqp, AmqpSessionId, ClientSasl, CloseReason, Event, LinkId,
     types::{Attach, Error, Fields, Role, Source, Symbol, Target, TargetTerminus, Value},
 };
-use lockstep_broker::runtime::{Broker, BrokerConfig, NamespaceDefinition};
+use lockstep_broker::runtime::{
+    Broker, BrokerConfig, MEMORY_BYTES_DEFAULT, MemoryBudget, NamespaceDefinition,
+};
 use lockstep_model::{Clock, EntityName, QueueDescription, Right};
 use lockstep_store::MemoryStore;
 use lockstep_testkit::ManualClock;
@@ -21,6 +23,7 @@ use crate::config::{NamespaceConfig, PolicyConfig, Secret};
 /// threads.
 const TURNS_MAX: u32 = 5_000_000;
 const IDLE_TIME_OUT: Duration = Duration::from_secs(30);
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(12);
 
 struct World {
     clock: ManualClock,
@@ -69,6 +72,8 @@ impl World {
             engine_config_external: Arc::clone(&engine_config),
             engine_config,
             unstored_bytes: Arc::default(),
+            memory: Arc::new(MemoryBudget::new(MEMORY_BYTES_DEFAULT)),
+            unread_timeout: UNREAD_TIMEOUT,
         });
         Self { clock, context, _broker: broker }
     }
@@ -279,6 +284,61 @@ fn a_client_that_falls_silent_keeps_its_message_session_lock() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_given_up() {
+    let world = World::new();
+    let mut peer = world.connect("PLAIN", ROOT);
+    peer.client.begin().expect("open");
+    let begin = peer.client.transmit().to_vec();
+    peer.server.engine.receive_buffer().extend_from_slice(&begin);
+    peer.server.process(world.clock.now());
+    // The answer is never written.
+    for second in 1..=UNREAD_TIMEOUT.as_secs() {
+        peer.server.settle_turn();
+        assert!(!peer.server.is_closed(), "after {second} s");
+        world.clock.advance(Duration::from_secs(1));
+        peer.server.on_timeout(world.clock.now());
+    }
+    assert!(peer.server.is_closed());
+}
+
+#[test]
+fn a_client_that_reads_a_little_is_not_given_up_unless_memory_is_short() {
+    let world = World::new();
+    let mut peer = world.connect("PLAIN", ROOT);
+    let read_a_little = |peer: &mut Peer<'_>| {
+        peer.server.settle_turn();
+        world.clock.advance(Duration::from_secs(1));
+        peer.server.wrote(10);
+        peer.server.on_timeout(world.clock.now());
+    };
+    // A part of a frame, larger than what a connection may hold when memory is short.
+    peer.server.engine.receive_buffer().extend_from_slice(&[0, 4, 0, 0, 2, 0, 0, 0]);
+    peer.server.engine.receive_buffer().extend_from_slice(&[0; 100_000]);
+    peer.server.process(world.clock.now());
+    for _ in 0..20 {
+        read_a_little(&mut peer);
+    }
+    assert!(!peer.server.is_closed());
+    let mut others = world.context.memory.charge();
+    others.set(700 << 20);
+    assert!(!peer.server.may_read());
+    read_a_little(&mut peer);
+    assert_eq!(peer.closed_with().expect("a reason").condition.as_str(), "com.microsoft:server-busy");
+}
+
+#[test]
+fn while_memory_is_used_up_attaches_are_refused() {
+    let world = World::new();
+    let mut peer = world.connect("PLAIN", ROOT);
+    let mut others = world.context.memory.charge();
+    others.set(MEMORY_BYTES_DEFAULT);
+    let error = peer.attach(attach(Role::Sender, "orders")).expect_err("no memory");
+    assert_eq!(error.condition.as_str(), "com.microsoft:server-busy");
+    drop(others);
+    peer.attach(attach(Role::Sender, "orders")).expect("memory again");
+}
+
+#[test]
 fn topics_that_the_configuration_asked_for_are_refused_by_name() {
     let world = World::new();
     let error = world.connect("PLAIN", ROOT).attach(attach(Role::Sender, "Events")).expect_err("no topics");
@@ -346,8 +406,9 @@ async fn a_close_behind_a_failed_write_frees_the_message_session() {
     let last = holder.client.transmit().to_vec();
     let stream = Gone(Some(last), false);
     let clock = Arc::new(world.clock.clone());
-    crate::connection_driver::drive(stream, holder.server, clock, tokio_util::sync::CancellationToken::new())
-        .await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let newcomer = crate::newcomers::Newcomers::new(2).arrive(&stop);
+    crate::connection_driver::drive(stream, holder.server, clock, stop, newcomer).await;
     let mut other = world.connect("PLAIN", ROOT);
     // Under another name: the same client would take its own lock over.
     let attach = Attach { name: "other".into(), ..accept("s") };

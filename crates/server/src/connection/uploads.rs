@@ -80,6 +80,11 @@ impl Uploads {
                 && self.total.load(Ordering::Relaxed) < UNSTORED_BYTES_PROCESS_MAX)
     }
 
+    /// What arrived and is not durable, in bytes.
+    pub(super) fn unstored_bytes(&self) -> usize {
+        self.unstored_bytes
+    }
+
     fn add(&mut self, bytes: usize) {
         self.unstored_bytes += bytes;
         self.total.fetch_add(bytes, Ordering::Relaxed);
