@@ -5,6 +5,7 @@
 //! * `instructions` counts those of the hot path's pieces and compares with the baseline;
 //! * `ci` runs every stage of CI in order and prints how long each took.
 
+mod bounds;
 mod ci;
 mod instructions;
 mod snippets;
@@ -44,8 +45,8 @@ fn root() -> PathBuf {
     here.ancestors().nth(2).map_or(here.clone(), PathBuf::from)
 }
 
-/// The documents are made by tests that otherwise compare them: the crate that knows the facts
-/// writes them down.
+/// Documents are made by tests that otherwise compare them: the crate that knows the facts
+/// writes them down. The table of bounds is made from the sources.
 fn docs() -> anyhow::Result<()> {
     let status = Command::new(env!("CARGO"))
         .args(["test", "--quiet", "--package", "lockstep-server", "--lib", "generated_document"])
@@ -56,5 +57,6 @@ fn docs() -> anyhow::Result<()> {
     if !status.success() {
         bail!("the documents were not written");
     }
-    snippets::update(&root())
+    snippets::update(&root())?;
+    tidy::write_bounds(&root())
 }

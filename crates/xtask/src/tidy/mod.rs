@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use source::Source;
+use crate::bounds;
+
+pub(crate) use source::Source;
 
 /// What the checks look at.
 pub(crate) struct Checkout {
@@ -39,6 +41,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     findings.extend(words::check(&checkout)?);
     findings.extend(documents::check(&checkout)?);
     findings.extend(conformance::check(&checkout)?);
+    findings.extend(check_bounds(&checkout)?);
     for finding in &findings {
         println!("{finding}");
     }
@@ -47,6 +50,29 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     }
     println!("tidy: {} files, nothing to complain about", checkout.files.len());
     Ok(())
+}
+
+/// The document with the table of bounds, as it is and as it should be.
+fn bounds_document(checkout: &Checkout) -> anyhow::Result<(String, String)> {
+    let document = checkout.text(bounds::DOCUMENT.as_ref())?.unwrap_or_default();
+    let current = bounds::current(&document, &checkout.sources)?;
+    Ok((document, current))
+}
+
+fn check_bounds(checkout: &Checkout) -> anyhow::Result<Option<Finding>> {
+    let (document, current) = bounds_document(checkout)?;
+    let stale =
+        || format!("{}: the table of bounds is out of date: run `cargo xtask docs`", bounds::DOCUMENT);
+    Ok((document != current).then(stale))
+}
+
+/// Makes the table of bounds anew.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub(crate) fn write_bounds(root: &Path) -> anyhow::Result<()> {
+    let (_, current) = bounds_document(&Checkout::read(root)?)?;
+    std::fs::write(root.join(bounds::DOCUMENT), current).context("cannot write the table of bounds")
 }
 
 impl Checkout {

@@ -9,25 +9,25 @@ use anyhow::Context as _;
 use syn::{Attribute, Item, spanned::Spanned as _};
 
 /// One Rust file of a crate.
-pub(super) struct Source {
+pub(crate) struct Source {
     /// Relative to the root.
-    pub(super) path: PathBuf,
-    pub(super) text: String,
-    pub(super) syntax: syn::File,
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    pub(crate) syntax: syn::File,
     /// Lines of items under `#[cfg(test)]`, from 1.
     test_lines: Vec<RangeInclusive<usize>>,
     /// Whether all of it is tests.
-    pub(super) is_test: bool,
+    pub(crate) is_test: bool,
 }
 
 impl Source {
-    pub(super) fn read(root: &Path, path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(root: &Path, path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(root.join(path))
             .with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(path, text)
     }
 
-    pub(super) fn parse(path: &Path, text: String) -> anyhow::Result<Self> {
+    pub(crate) fn parse(path: &Path, text: String) -> anyhow::Result<Self> {
         let syntax = syn::parse_file(&text).with_context(|| format!("cannot parse {}", path.display()))?;
         let test_lines =
             syntax.items.iter().filter(|item| is_test_only(attributes(item))).map(lines_of).collect();
@@ -41,12 +41,12 @@ impl Source {
     }
 
     /// Whether a line, from 1, is part of tests.
-    pub(super) fn is_test_line(&self, line: usize) -> bool {
+    pub(crate) fn is_test_line(&self, line: usize) -> bool {
         self.is_test || self.test_lines.iter().any(|lines| lines.contains(&line))
     }
 
     /// Lines that are no tests.
-    pub(super) fn product_lines(&self) -> usize {
+    pub(crate) fn product_lines(&self) -> usize {
         (1..=self.text.lines().count()).filter(|line| !self.is_test_line(*line)).count()
     }
 }
