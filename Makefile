@@ -25,6 +25,11 @@ build: ## Build the optimised binary
 test: ## Everything that CI runs; STAGES="fmt tidy test" runs some
 	@.ci/run $(STAGES)
 
+.PHONY: attacks
+attacks: build ## Attack the optimised binary and measure a quiet client and memory (minutes); ARGS="..." names some
+	@$(ENV) cargo build --release --locked --package lockstep-interop-amqp --bin attacks; \
+	  LOCKSTEP_BIN="$$CARGO_TARGET_DIR/release/lockstep" "$$CARGO_TARGET_DIR/release/attacks" $(ARGS)
+
 .PHONY: rocksdb
 rocksdb: ## Compile RocksDB's C++ into the cache, once
 	@.ci/rocksdb.sh

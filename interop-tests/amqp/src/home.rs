@@ -40,6 +40,41 @@ impl Home {
         Ok(Self { directory, keys, _own: own })
     }
 
+    /// One that was made before.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn find_in(directory: &std::path::Path) -> Outcome<Self> {
+        let text = std::fs::read_to_string(directory.join("policies.json"))?;
+        let keys = serde_json::from_str(&text)
+            .map_err(|error| Failed::new(format!("policies.json cannot be read: {error}")))?;
+        Ok(Self { directory: directory.to_owned(), keys, _own: None })
+    }
+
+    /// The same with more in its configuration file.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn with(&self, configuration: &str) -> Outcome<Self> {
+        let own = tempfile::tempdir()?;
+        let text = std::fs::read_to_string(self.configuration())?;
+        std::fs::write(own.path().join("lockstep.toml"), text + configuration)?;
+        std::fs::copy(self.directory.join("policies.json"), own.path().join("policies.json"))?;
+        std::fs::create_dir(own.path().join("certs"))?;
+        for file in std::fs::read_dir(self.directory.join("certs"))? {
+            let file = file?;
+            std::fs::copy(file.path(), own.path().join("certs").join(file.file_name()))?;
+        }
+        let home = Self::find_in(own.path())?;
+        Ok(Self { _own: Some(own), ..home })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
     /// The configuration file.
     #[must_use]
     pub fn configuration(&self) -> PathBuf {

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod attach;
+pub mod attacks;
 mod broker_process;
 mod client;
 mod clock;

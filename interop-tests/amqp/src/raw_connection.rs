@@ -36,10 +36,25 @@ impl RawConnection {
     /// # Errors
     /// When there is nobody.
     pub fn connect(address: SocketAddr) -> Outcome<Self> {
-        let stream = TcpStream::connect_timeout(&address, ANSWER)?;
+        Self::over(TcpStream::connect_timeout(&address, ANSWER)?)
+    }
+
+    /// Over a socket that is connected already, and says nothing.
+    ///
+    /// # Errors
+    /// When the socket is broken.
+    pub fn over(stream: TcpStream) -> Outcome<Self> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(ANSWER))?;
         Ok(Self { stream, input: BytesMut::new(), kind: FrameKind::Amqp })
+    }
+
+    /// The socket, for a thread of its own.
+    ///
+    /// # Errors
+    /// When it is broken.
+    pub fn socket(&self) -> Outcome<TcpStream> {
+        Ok(self.stream.try_clone()?)
     }
 
     /// Sends any bytes. That the broker is gone shows when its answer is read.

@@ -5,6 +5,7 @@
 mod accepting;
 mod access;
 mod bad_input;
+mod bounds;
 mod certificates;
 mod connections;
 mod cycles;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         access::SCENARIOS,
         certificates::SCENARIOS,
         bad_input::SCENARIOS,
+        bounds::SCENARIOS,
         hostile::SCENARIOS,
         connections::SCENARIOS,
         durability::SCENARIOS,
