@@ -57,7 +57,7 @@ impl Lanes {
             return Some(next);
         }
         loop {
-            let Some(burst) = self.bursts.front_mut() else { return None };
+            let burst = self.bursts.front_mut()?;
             let Some(command) = burst.commands.pop_front() else {
                 self.gates.extend(self.bursts.pop_front().map(|burst| burst.gate));
                 continue;
@@ -201,8 +201,8 @@ pub(super) fn work_of(command: &Command) -> usize {
     match command {
         Command::Attach(_) | Command::ConnectionGone { .. } => 8,
         Command::Detach { .. } => 4,
-        Command::Settle { tokens, .. }
-        | Command::Return { tokens, .. }
+        Command::Settle { tokens, .. } => tokens.len().max(1),
+        Command::Return { tokens, .. }
         | Command::Sent { tokens, .. }
         | Command::RenewMessageLocks { tokens, .. } => tokens.len().max(1),
         Command::Enqueue(enqueue) => enqueue.messages.len().max(1),
@@ -241,7 +241,7 @@ mod tests {
         let message = IncomingMessage { encoded, generated_bytes: 0, message_session: None };
         Command::Enqueue(Enqueue {
             entity: EntityId::from_raw(4),
-            messages: vec![message],
+            messages: [message].into(),
             connection: ONE,
             request: None,
         })
