@@ -102,7 +102,7 @@ impl Owner {
     fn send(&mut self, encoded: &Bytes, message_session: Option<MessageSessionId>) {
         let message = IncomingMessage { encoded: encoded.clone(), generated_bytes: 0, message_session };
         let request = self.request();
-        let (entity, messages) = (self.queue, vec![message]);
+        let (entity, messages) = (self.queue, [message].into());
         self.apply(Command::Enqueue(Enqueue { entity, messages, connection: SENDER, request }));
     }
 
@@ -131,7 +131,7 @@ impl Owner {
             let request = self.request();
             self.apply(Command::Settle {
                 via: SettleVia::Link(link),
-                tokens: vec![token],
+                tokens: [token].into(),
                 settlement: Settlement::Complete,
                 connection: RECEIVER,
                 request,

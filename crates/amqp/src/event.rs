@@ -1,6 +1,7 @@
 //! What the engine says and what it is told, as data.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::types::{
     Attach, DeliveryState, Error, Fields, Open, ReceiverSettleMode, SenderSettleMode, Source, TargetTerminus,
@@ -22,6 +23,10 @@ pub struct DeliveryRef {
     /// Its delivery-id on the wire.
     pub id: u32,
 }
+
+/// Deliveries that are settled together. Many clients settle one at a time, which takes no memory
+/// of its own.
+pub type Deliveries = SmallVec<[DeliveryRef; 2]>;
 
 /// sasl-outcome codes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -188,7 +193,7 @@ pub enum Event {
     /// own deliveries if we are their sender, else the peer's.
     Disposed {
         /// Deliveries of one link that were unsettled; never empty.
-        deliveries: Vec<DeliveryRef>,
+        deliveries: Deliveries,
         /// The peer forgot them. (The engine then forgets them too.)
         settled: bool,
         /// The state, if one was given.

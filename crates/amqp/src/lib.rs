@@ -28,7 +28,8 @@ mod violation;
 
 pub use connection::{ClientSasl, Config, Connection, Limits, SaslPolicy};
 pub use event::{
-    AmqpSessionId, AttachReply, CloseReason, DeliveryRef, Event, LinkId, OutgoingDelivery, Parts, SaslCode,
+    AmqpSessionId, AttachReply, CloseReason, Deliveries, DeliveryRef, Event, LinkId, OutgoingDelivery, Parts,
+    SaslCode,
 };
 pub use link::outgoing::SendRefused;
 pub use timers::{CLOSE_DEADLINE_US, OPEN_DEADLINE_US, Time};

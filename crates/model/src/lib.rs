@@ -24,8 +24,10 @@ pub use ids::{
     BodyId, CommitNumber, ConnectionId, EntityId, NamespaceId, OutgoingLinkId, RequestId, SequenceNumber,
     SubQueue, UploadId,
 };
-pub use lock_token::LockToken;
-pub use message::{IncomingMessage, MessageState, PropertyOverlay, PropertyValue, ReceiveMode, Settlement};
+pub use lock_token::{LockToken, LockTokens};
+pub use message::{
+    IncomingMessage, IncomingMessages, MessageState, PropertyOverlay, PropertyValue, ReceiveMode, Settlement,
+};
 pub use message_session::{InvalidMessageSessionId, MessageSessionId};
 pub use refusal::{Feature, Refusal, Right, SizeLimit};
 pub use time::{Clock, MonoTime, Now, Timestamp};

@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
+/// Locks that are settled together. Clients of Service Bus settle one at a time, which takes no
+/// memory of its own.
+pub type LockTokens = SmallVec<[LockToken; 1]>;
+
 /// A GUID that names the peek-lock of one message. Held in RFC 4122 byte order (the AMQP `uuid`
 /// order of `$management` bodies); the delivery-tag carries it in .NET order, a translation that
 /// belongs to `protocol::delivery_tag`.

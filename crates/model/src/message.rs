@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::MessageSessionId;
 
@@ -25,6 +26,9 @@ impl IncomingMessage {
         (self.encoded.len() as u64).saturating_sub(u64::from(self.generated_bytes))
     }
 }
+
+/// Messages that are stored together. Nearly always it is one, which takes no memory of its own.
+pub type IncomingMessages = SmallVec<[IncomingMessage; 1]>;
 
 /// How a receiver takes messages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

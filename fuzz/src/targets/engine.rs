@@ -549,9 +549,8 @@ impl Harness<'_> {
                 }
             }
             Event::DeliveryAborted(delivery) => self.alive(delivery.link),
-            Event::Disposed { deliveries, .. } | Event::CutOff { deliveries } => {
-                assert!(!deliveries.is_empty());
-            }
+            Event::Disposed { deliveries, .. } => assert!(!deliveries.is_empty()),
+            Event::CutOff { deliveries } => assert!(!deliveries.is_empty()),
             Event::Credit { link, .. } => self.alive(link),
             Event::Detached { link, answered, .. } => {
                 let next = if answered { Known::Gone } else { Known::Detaching };

@@ -1,6 +1,6 @@
 //! Messages: the scanner, batches, and the way in and out of the broker.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use lockstep_amqp::message::{
     BATCH_MESSAGE_FORMAT, Sections, decode_body_value, decode_header, decode_map_section, decode_properties,
     encode_batch, map_section_entries, scan, split_batch,
@@ -92,7 +92,7 @@ fn deliver(stored: &Bytes, overlaid: bool, omit_body: bool) {
         properties: Some(&overlay),
     };
     let sections = scan(stored).expect("what was taken is a message");
-    let sent = outgoing(stored, &facts).expect("what was taken can be delivered");
+    let sent = outgoing(stored, &facts, &mut BytesMut::new()).expect("what was taken can be delivered");
     let whole = [&sent.prefix[..], &sent.rest[..]].concat();
     let received = scan(&whole).expect("what is delivered is a message");
     assert_eq!(whole[received.body.clone()], stored[sections.body.clone()], "the body is as sent");

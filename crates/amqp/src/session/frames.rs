@@ -4,7 +4,7 @@ use super::{AmqpSession, AmqpSessionState};
 use crate::{
     Event,
     connection::Connection,
-    event::{AmqpSessionId, DeliveryRef},
+    event::{AmqpSessionId, Deliveries, DeliveryRef},
     link::incoming::unpin_state,
     types::{Begin, Disposition, End, Error, Flow, Performative, Role},
     violation::Violation,
@@ -180,18 +180,19 @@ impl Connection {
             Role::Receiver => &mut session.sent,
             Role::Sender => &mut session.received,
         };
-        let mut runs: Vec<Vec<DeliveryRef>> = Vec::new();
+        // Nearly always all are of one link: `runs` stays empty, and takes no memory then.
+        let (mut runs, mut run): (Vec<Deliveries>, Deliveries) = Default::default();
         let work = &mut self.work;
         ring.in_range(first, last.unwrap_or(first), |entry| {
             *work += 1;
             let delivery = DeliveryRef { link: entry.link, id: entry.id };
-            match runs.last_mut() {
-                Some(run) if run.last().is_some_and(|last| last.link == delivery.link) => run.push(delivery),
-                _ => runs.push(vec![delivery]),
+            if run.last().is_some_and(|last| last.link != delivery.link) {
+                runs.push(std::mem::take(&mut run));
             }
+            run.push(delivery);
         });
         let state = state.map(unpin_state);
-        for deliveries in runs {
+        for deliveries in runs.into_iter().chain((!run.is_empty()).then_some(run)) {
             if settled {
                 for delivery in &deliveries {
                     self.forget(id, role, *delivery);

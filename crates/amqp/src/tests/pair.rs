@@ -23,7 +23,7 @@ fn a_message_is_sent_accepted_and_settled() {
     pair.drive();
     assert_eq!(
         pair.client_events(),
-        [Event::Disposed { deliveries: vec![sent], settled: true, state: Some(accepted()) }]
+        [Event::Disposed { deliveries: [sent][..].into(), settled: true, state: Some(accepted()) }]
     );
 }
 
@@ -41,7 +41,7 @@ fn a_message_is_received_and_its_outcome_answered() {
     pair.drive();
     assert_eq!(
         pair.server_events(),
-        [Event::Disposed { deliveries: vec![sent], settled: false, state: Some(accepted()) }]
+        [Event::Disposed { deliveries: [sent][..].into(), settled: false, state: Some(accepted()) }]
     );
     let rejected = DeliveryState::Outcome(Outcome::Rejected(Some(Error::new("amqp:not-found", "gone"))));
     pair.server.settle(&[sent], &rejected, true);

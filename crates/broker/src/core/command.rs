@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_model::{
-    CommitNumber, ConnectionId, EntityId, IncomingMessage, LockToken, MessageSessionId, OutgoingLinkId,
-    ReceiveMode, RequestId, SequenceNumber, Settlement, Timestamp, UploadId,
+    CommitNumber, ConnectionId, EntityId, IncomingMessages, LockToken, LockTokens, MessageSessionId,
+    OutgoingLinkId, ReceiveMode, RequestId, SequenceNumber, Settlement, Timestamp, UploadId,
 };
 
 /// A command. Those with a `request` are answered by exactly one
@@ -96,7 +96,7 @@ pub enum Command {
         /// Whose locks, and how failures are treated.
         via: SettleVia,
         /// The messages.
-        tokens: Vec<LockToken>,
+        tokens: LockTokens,
         /// What becomes of them.
         settlement: Settlement,
         /// Who asks.
@@ -196,7 +196,7 @@ pub struct Enqueue {
     /// The entity; always a main store.
     pub entity: EntityId,
     /// In order; at least one. Their sizes were not checked yet.
-    pub messages: Vec<IncomingMessage>,
+    pub messages: IncomingMessages,
     /// Who asks.
     pub connection: ConnectionId,
     /// Recognises the reply; `None` for a pre-settled send whose refusal the caller reports by

@@ -97,7 +97,7 @@ impl Namespace {
             body: BodyRef { id: entry.body, size_bytes: entry.size_bytes, bytes: None },
             properties: entry.overlay.clone(),
         };
-        let effect = Effect::Deliver(Box::new(delivery));
+        let effect = Effect::Deliver(delivery);
         let connection = link.connection;
         match kind {
             LockKind::Message { deadline, .. } => {

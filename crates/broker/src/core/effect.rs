@@ -46,7 +46,7 @@ pub enum Effect {
         refusal: Refusal,
     },
     /// A message for a link. Immediate in peek-lock mode, fenced in receive-and-delete mode.
-    Deliver(Box<Delivery>),
+    Deliver(Delivery),
     /// Nothing more can be delivered under the drained credit. Fenced, and after every delivery
     /// made before it.
     Drained {

@@ -170,7 +170,7 @@ impl Fixture {
     fn enqueue(&mut self, encoded: Bytes) -> Command {
         Command::Enqueue(Enqueue {
             entity: self.queue,
-            messages: vec![IncomingMessage { encoded, generated_bytes: 0, message_session: None }],
+            messages: [IncomingMessage { encoded, generated_bytes: 0, message_session: None }].into(),
             connection: self.connection.id(),
             request: Some(self.request()),
         })
@@ -213,7 +213,7 @@ impl Fixture {
         let mut deliveries = Vec::new();
         loop {
             match self.next().await {
-                ToConnection::Effect(Effect::Deliver(delivery)) => deliveries.push(*delivery),
+                ToConnection::Effect(Effect::Deliver(delivery)) => deliveries.push(delivery),
                 ToConnection::Effect(Effect::Drained { .. }) => return (link, deliveries),
                 ToConnection::Effect(Effect::Attached(_)) => {}
                 other => panic!("unexpected {other:?}"),
@@ -245,7 +245,7 @@ async fn a_completed_message_is_gone_after_a_crash_and_its_bytes_with_it() {
     let request = fixture.request();
     let settle = Command::Settle {
         via: SettleVia::Link(link),
-        tokens: vec![deliveries[0].token],
+        tokens: [deliveries[0].token].into(),
         settlement: Settlement::Complete,
         connection: fixture.connection.id(),
         request: Some(request),
@@ -292,11 +292,9 @@ async fn a_nearly_full_disk_refuses_sends_by_name() {
 async fn shutting_down_makes_what_was_submitted_durable() {
     let store = Arc::new(MemoryStore::new());
     let fixture = Fixture::new(&store);
-    let messages = vec![IncomingMessage {
-        encoded: Bytes::from_static(b"last"),
-        generated_bytes: 0,
-        message_session: None,
-    }];
+    let messages =
+        [IncomingMessage { encoded: Bytes::from_static(b"last"), generated_bytes: 0, message_session: None }]
+            .into();
     let (entity, connection) = (fixture.queue, fixture.connection.id());
     fixture.submit([Command::Enqueue(Enqueue { entity, messages, connection, request: None })]).await;
     fixture.connection.close(Departure::Clean, vec![]);

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use lockstep_amqp::message::{Sections, decode_header, map_section_entries, scan, split_batch, text_key};
-use lockstep_model::{Feature, IncomingMessage, Refusal, limits};
+use lockstep_model::{Feature, IncomingMessage, IncomingMessages, Refusal, limits};
 
 use super::{malformed, raw_properties::RawProperties};
 use crate::{
@@ -30,9 +30,9 @@ pub fn incoming(
     payload: Bytes,
     message_format: u32,
     new_message_id: &mut dyn FnMut() -> [u8; 16],
-) -> Result<Vec<IncomingMessage>, Refusal> {
+) -> Result<IncomingMessages, Refusal> {
     match message_format {
-        MESSAGE_FORMAT_SINGLE => Ok(vec![single(payload, new_message_id)?]),
+        MESSAGE_FORMAT_SINGLE => Ok(IncomingMessages::from([single(payload, new_message_id)?])),
         MESSAGE_FORMAT_BATCH => {
             let messages = split_batch(&payload).map_err(malformed)?;
             if messages.len() > limits::BATCH_MESSAGES_MAX {

@@ -52,12 +52,19 @@ pub struct Outgoing {
 /// are left out. Properties, body and footer are as sent; application properties too, except for
 /// the overlay. Nothing else is added (semantics G-13 to G-19, G-27).
 ///
+/// The prefix is a piece of `memory`, which is empty before and after; it grows by itself, best in
+/// pieces for many messages.
+///
 /// # Errors
 /// `Unreadable` if the stored bytes are no message; [`incoming`](fn@super::incoming) lets no such
 /// message pass.
-pub fn outgoing(encoded: &Bytes, facts: &DeliveryFacts<'_>) -> Result<Outgoing, Refusal> {
+pub fn outgoing(
+    encoded: &Bytes,
+    facts: &DeliveryFacts<'_>,
+    memory: &mut BytesMut,
+) -> Result<Outgoing, Refusal> {
     let sections = scan(encoded).map_err(unreadable)?;
-    around(encoded, &sections, facts)
+    around(encoded, &sections, facts, memory)
 }
 
 /// The beginning of a large message as it is delivered; what is stored behind `first_part`
@@ -67,7 +74,7 @@ pub fn outgoing(encoded: &Bytes, facts: &DeliveryFacts<'_>) -> Result<Outgoing, 
 /// As [`outgoing`].
 pub fn outgoing_first_part(first_part: &Bytes, facts: &DeliveryFacts<'_>) -> Result<Outgoing, Refusal> {
     let sections = scan_head(first_part).map_err(unreadable)?;
-    around(first_part, &sections, facts)
+    around(first_part, &sections, facts, &mut BytesMut::new())
 }
 
 /// The sections before the body of a message of which only the first part is at hand, copied.
@@ -91,8 +98,9 @@ pub fn outgoing_without_body(
 ) -> Result<Bytes, Refusal> {
     let sections = scan_head(first_part).map_err(unreadable)?;
     let omitted_bytes = (size_bytes as usize).saturating_sub(sections.body.start);
-    let (mut message, rest_from) =
-        prefix(first_part, &sections, facts, Some(omitted_bytes)).map_err(unreadable)?;
+    let mut message = BytesMut::new();
+    let rest_from =
+        prefix(&mut message, first_part, &sections, facts, Some(omitted_bytes)).map_err(unreadable)?;
     message.put_slice(&first_part[rest_from..sections.body.start]);
     Ok(message.freeze())
 }
@@ -101,9 +109,17 @@ const fn unreadable(_: MessageError) -> Refusal {
     Refusal::Unreadable
 }
 
-fn around(encoded: &Bytes, sections: &Sections, facts: &DeliveryFacts<'_>) -> Result<Outgoing, Refusal> {
-    let (prefix, rest_from) = prefix(encoded, sections, facts, None).map_err(unreadable)?;
-    Ok(Outgoing { prefix: prefix.freeze(), rest: encoded.slice(rest_from..sections.body.end) })
+fn around(
+    encoded: &Bytes,
+    sections: &Sections,
+    facts: &DeliveryFacts<'_>,
+    memory: &mut BytesMut,
+) -> Result<Outgoing, Refusal> {
+    let rest_from = prefix(memory, encoded, sections, facts, None);
+    // Also what was written before an error.
+    let prefix = memory.split().freeze();
+    let rest_from = rest_from.map_err(unreadable)?;
+    Ok(Outgoing { prefix, rest: encoded.slice(rest_from..sections.body.end) })
 }
 
 /// The message in one piece, as `$management` responses carry it. With `omit_body` it has no
@@ -118,7 +134,8 @@ pub fn outgoing_whole(encoded: &Bytes, facts: &DeliveryFacts<'_>, omit_body: boo
         let body_end = sections.footer.as_ref().map_or(sections.body.end, |footer| footer.start);
         body_end - sections.body.start
     });
-    let (mut message, rest_from) = prefix(encoded, &sections, facts, omitted_bytes).map_err(unreadable)?;
+    let mut message = BytesMut::new();
+    let rest_from = prefix(&mut message, encoded, &sections, facts, omitted_bytes).map_err(unreadable)?;
     if omit_body {
         message.put_slice(&encoded[rest_from..sections.body.start]);
         if let Some(footer) = sections.footer {
@@ -130,13 +147,14 @@ pub fn outgoing_whole(encoded: &Bytes, facts: &DeliveryFacts<'_>, omit_body: boo
     Ok(message.freeze())
 }
 
-/// The sections written anew, and where the sections begin that follow untouched.
+/// Writes the sections that are written anew; where the sections begin that follow untouched.
 fn prefix(
+    out: &mut BytesMut,
     encoded: &Bytes,
     sections: &Sections,
     facts: &DeliveryFacts<'_>,
     omitted_bytes: Option<usize>,
-) -> Result<(BytesMut, usize), MessageError> {
+) -> Result<usize, MessageError> {
     let part = |range: &Option<std::ops::Range<usize>>| range.clone().map(|range| &encoded[range]);
     let behind_annotations = [&sections.properties, &sections.application_properties]
         .into_iter()
@@ -148,24 +166,19 @@ fn prefix(
         None => OWN_BYTES_MAX + behind_annotations,
         Some(overlay) => OWN_BYTES_MAX + sections.body.start + 2 * overlay.size_bytes(),
     };
-    let mut out = BytesMut::with_capacity(capacity);
-    put_header(&mut out, part(&sections.header), facts.delivery_count)?;
-    put_delivery_annotations(
-        &mut out,
-        part(&sections.delivery_annotations),
-        facts.lock_token,
-        omitted_bytes,
-    )?;
-    put_message_annotations(&mut out, part(&sections.message_annotations), facts)?;
+    out.reserve(capacity);
+    put_header(out, part(&sections.header), facts.delivery_count)?;
+    put_delivery_annotations(out, part(&sections.delivery_annotations), facts.lock_token, omitted_bytes)?;
+    put_message_annotations(out, part(&sections.message_annotations), facts)?;
     let rest_from = match overlay {
         None => behind_annotations,
         Some(overlay) => {
             out.put_slice(part(&sections.properties).unwrap_or_default());
-            put_application_properties(&mut out, part(&sections.application_properties), overlay)?;
+            put_application_properties(out, part(&sections.application_properties), overlay)?;
             sections.body.start
         }
     };
-    Ok((out, rest_from))
+    Ok(rest_from)
 }
 
 /// Always a whole header: readers expect durable, priority and delivery-count (wire.md 5.3).

@@ -110,7 +110,7 @@ fn facts() -> DeliveryFacts<'static> {
 }
 
 fn deliver(encoded: &Bytes, facts: &DeliveryFacts<'_>) -> Parts {
-    let Outgoing { prefix, rest } = outgoing(encoded, facts).expect("readable");
+    let Outgoing { prefix, rest } = outgoing(encoded, facts, &mut BytesMut::new()).expect("readable");
     Parts::decode(&[prefix, rest].concat())
 }
 
@@ -440,7 +440,7 @@ mod outgoing_messages {
                 ..Parts::default()
             }
             .encode();
-            let Outgoing { rest, .. } = outgoing(&sent, &facts()).expect("readable");
+            let Outgoing { rest, .. } = outgoing(&sent, &facts(), &mut BytesMut::new()).expect("readable");
             assert_eq!(rest, sent);
         }
     }
@@ -541,6 +541,6 @@ mod outgoing_messages {
     #[test]
     fn stored_bytes_that_are_no_message_are_unreadable() {
         let bytes = Bytes::from_static(b"nonsense");
-        assert_eq!(outgoing(&bytes, &facts()), Err(Refusal::Unreadable));
+        assert_eq!(outgoing(&bytes, &facts(), &mut BytesMut::new()), Err(Refusal::Unreadable));
     }
 }

@@ -279,7 +279,7 @@ fn command(
         }
         ManagementOperation::Settle { tokens, settlement, .. } => Command::Settle {
             via: SettleVia::Management(entity),
-            tokens,
+            tokens: tokens.into(),
             settlement,
             connection,
             request: Some(request),

@@ -346,7 +346,7 @@ impl Connection {
             Event::Disposed { deliveries, settled, state } => {
                 let link = deliveries.first().and_then(|delivery| self.links.get(&delivery.link));
                 match link {
-                    Some(LinkBinding::Receiver(_)) => self.disposed(&deliveries, settled, state),
+                    Some(LinkBinding::Receiver(_)) => self.disposed(deliveries, settled, state),
                     Some(LinkBinding::Responses(_)) => self.response_disposed(&deliveries, settled, state),
                     _ => {}
                 }
@@ -447,7 +447,7 @@ impl Connection {
         match effect {
             Effect::Attached(grant) => self.attach_granted(&grant),
             Effect::AttachRefused { link, refusal } => self.attach_refused(link, &refusal),
-            Effect::Deliver(delivery) => self.deliver(*delivery),
+            Effect::Deliver(delivery) => self.deliver(delivery),
             Effect::Drained { link } => self.drained(link),
             Effect::Detached { link, cause } => self.core_detached(link, cause),
             Effect::Reply { request, reply } => self.reply(request, reply),

@@ -1,14 +1,14 @@
 //! A client's receivers: credit and permits towards the core, deliveries towards the client.
 
-use std::collections::VecDeque;
+use std::{cell::RefCell, collections::VecDeque};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use lockstep_amqp::{
-    DeliveryRef, LinkId, OutgoingDelivery,
+    Deliveries, DeliveryRef, LinkId, OutgoingDelivery,
     types::{DeliveryState, Outcome},
 };
 use lockstep_broker::core::{Command, Delivery, Departure, SettleVia};
-use lockstep_model::{BodyId, LockToken, MessageSessionId, OutgoingLinkId, ReceiveMode, Refusal};
+use lockstep_model::{BodyId, LockToken, LockTokens, MessageSessionId, OutgoingLinkId, ReceiveMode, Refusal};
 use lockstep_protocol::{attach_intent::MessageSessionFilterEcho, delivery_tag, message_mapping, settlement};
 use rustc_hash::FxHashMap;
 
@@ -25,6 +25,10 @@ const PERMITS_MAX: u32 = 1_000;
 const PERMITTED_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes that one link may put into the outbox before the next link has its turn.
 const TURN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one piece of memory for what is said before messages.
+const PREFIXES_BYTES: usize = 32 * 1024;
+/// The same for delivery-tags. One that is settled late keeps the whole piece.
+const TAGS_BYTES: usize = 512;
 /// Assumed size of a message on a link that has not seen one yet.
 const FIRST_SIZE_GUESS_BYTES: u64 = 4 * 1024;
 
@@ -382,20 +386,22 @@ impl Connection {
     /// The client gave deliveries a state, or settled them.
     pub(super) fn disposed(
         &mut self,
-        deliveries: &[DeliveryRef],
+        mut deliveries: Deliveries,
         settled: bool,
         state: Option<DeliveryState>,
     ) {
-        let Some(first) = deliveries.first() else { return };
+        let Some(&first) = deliveries.first() else { return };
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&first.link) else { return };
         let default_outcome = receiver.default_outcome.as_ref();
         let asked = settlement::settlement_of_disposition(state.as_ref(), settled, default_outcome);
         // Without an outcome and without settlement nothing is asked for yet.
         let Some(asked) = asked.transpose() else { return };
-        let (known, tokens): (Vec<DeliveryRef>, Vec<LockToken>) = deliveries
-            .iter()
-            .filter_map(|delivery| receiver.tokens.remove(&delivery.id).map(|token| (*delivery, token)))
-            .unzip();
+        let mut tokens = LockTokens::with_capacity(deliveries.len());
+        deliveries.retain(|delivery| {
+            let token = receiver.tokens.remove(&delivery.id);
+            tokens.extend(token);
+            token.is_some()
+        });
         if tokens.is_empty() {
             return;
         }
@@ -407,7 +413,7 @@ impl Connection {
                 // Only an unsettled disposition is confirmed, and that has a state.
                 let request = state
                     .filter(|_| !settled)
-                    .map(|state| self.requests.open(Pending::Settle { deliveries: known, state }));
+                    .map(|state| self.requests.open(Pending::Settle { deliveries, state }));
                 let connection = self.broker_id();
                 self.commands.push_back(Command::Settle { via, tokens, settlement, connection, request });
                 if waiting {
@@ -419,7 +425,7 @@ impl Connection {
                 // on the management node.
                 let path = receiver.path.clone();
                 let failure = self.rejected(&refusal, &path);
-                self.engine.settle(&known, &failure, true);
+                self.engine.settle(&deliveries, &failure, true);
             }
         }
     }
@@ -513,6 +519,26 @@ impl Connection {
     }
 }
 
+thread_local! {
+    /// Where a thread writes what it says before messages: memory is taken once for many of them.
+    /// Each piece lives until it is framed.
+    static PREFIXES: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(PREFIXES_BYTES));
+    /// The same for delivery-tags, which live until they are settled.
+    static TAGS: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// The delivery-tag of a lock token.
+fn tag(token: LockToken) -> Bytes {
+    TAGS.with_borrow_mut(|tags| {
+        if tags.capacity() < delivery_tag::DELIVERY_TAG_BYTES {
+            // It would not grow by more than a tag by itself.
+            *tags = BytesMut::with_capacity(TAGS_BYTES);
+        }
+        tags.extend_from_slice(&delivery_tag::from_lock_token(token));
+        tags.split().freeze()
+    })
+}
+
 /// What the broker says around a delivery.
 pub(super) fn facts(delivery: &Delivery, mode: ReceiveMode) -> message_mapping::DeliveryFacts<'_> {
     message_mapping::DeliveryFacts {
@@ -529,7 +555,7 @@ pub(super) fn facts(delivery: &Delivery, mode: ReceiveMode) -> message_mapping::
 /// The transfer of one delivery, without its payload.
 pub(super) fn envelope(delivery: &Delivery, mode: ReceiveMode) -> OutgoingDelivery {
     OutgoingDelivery {
-        tag: Bytes::copy_from_slice(&delivery_tag::from_lock_token(delivery.token)),
+        tag: tag(delivery.token),
         message_format: 0,
         settled: mode == ReceiveMode::ReceiveAndDelete,
         prefix: Bytes::new(),
@@ -540,6 +566,7 @@ pub(super) fn envelope(delivery: &Delivery, mode: ReceiveMode) -> OutgoingDelive
 /// The transfer of one delivery.
 fn outgoing(delivery: &Delivery, mode: ReceiveMode) -> Result<OutgoingDelivery, Refusal> {
     let bytes = delivery.body.bytes.as_ref().ok_or(Refusal::Unreadable)?;
-    let message = message_mapping::outgoing(bytes, &facts(delivery, mode))?;
+    let message = PREFIXES
+        .with_borrow_mut(|prefixes| message_mapping::outgoing(bytes, &facts(delivery, mode), prefixes))?;
     Ok(OutgoingDelivery { prefix: message.prefix, rest: message.rest, ..envelope(delivery, mode) })
 }

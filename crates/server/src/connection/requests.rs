@@ -1,6 +1,6 @@
 //! Commands that wait for their reply, by request number.
 
-use lockstep_amqp::{DeliveryRef, LinkId, types::DeliveryState};
+use lockstep_amqp::{Deliveries, DeliveryRef, LinkId, types::DeliveryState};
 use lockstep_model::{RequestId, UploadId};
 
 use super::management::ManagementReply;
@@ -24,7 +24,7 @@ pub(crate) enum Pending {
     /// Unsettled dispositions: the receiver waits for the confirmation of this state.
     Settle {
         /// In the order of the tokens in the command.
-        deliveries: Vec<DeliveryRef>,
+        deliveries: Deliveries,
         /// What the receiver asked for.
         state: DeliveryState,
     },

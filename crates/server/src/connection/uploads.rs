@@ -217,7 +217,12 @@ impl Connection {
                 generated_bytes: last.generated_bytes,
                 message_session: last.message_session,
             };
-            Command::Enqueue(Enqueue { entity, messages: vec![message], connection, request: Some(request) })
+            Command::Enqueue(Enqueue {
+                entity,
+                messages: [message].into(),
+                connection,
+                request: Some(request),
+            })
         } else {
             Command::EnqueueParts(EnqueueParts {
                 entity,

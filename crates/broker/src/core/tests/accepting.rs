@@ -155,7 +155,7 @@ fn pending_accepts_are_served_first_come_first_served() {
         broker.accept_next(queue, number);
     }
     broker.detach(1);
-    let batch = vec![message(Some("a"), ""), message(Some("b"), "")];
+    let batch = vec![message(Some("a"), ""), message(Some("b"), "")].into();
     let request = None;
     let enqueue = Enqueue { entity: queue, messages: batch, connection: connection(9), request };
     let seen = broker.run(Command::Enqueue(enqueue));

@@ -230,7 +230,7 @@ fn an_old_token_after_re_accept_gets_session_lock_lost() {
     }));
     let request = Some(broker.request());
     let via = SettleVia::Link(link(2));
-    let (tokens, settlement) = (vec![old], Settlement::Complete);
+    let (tokens, settlement) = ([old].into(), Settlement::Complete);
     let settle = Command::Settle { via, tokens, settlement, connection: connection(1), request };
     let lost = Refusal::MessageSessionLockLost;
     assert_eq!(reply(&broker.run(settle)), Reply::Settled(vec![(0, lost.clone())]));

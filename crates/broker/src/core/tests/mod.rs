@@ -217,13 +217,13 @@ impl Broker {
 
     pub(super) fn send_all(&mut self, entity: EntityId, messages: Vec<IncomingMessage>) -> Reply {
         let request = Some(self.request());
-        let enqueue = Enqueue { entity, messages, connection: connection(99), request };
+        let enqueue = Enqueue { entity, messages: messages.into(), connection: connection(99), request };
         reply(&self.run(Command::Enqueue(enqueue)))
     }
 
     /// Sends one message; everything that leaves because of it.
     pub(super) fn send(&mut self, entity: EntityId, session: Option<&str>) -> Vec<Routed> {
-        let messages = vec![message(session, "body")];
+        let messages = [message(session, "body")].into();
         let enqueue = Enqueue { entity, messages, connection: connection(99), request: None };
         self.run(Command::Enqueue(enqueue))
     }
@@ -303,7 +303,7 @@ impl Broker {
         let request = Some(self.request());
         self.run(Command::Settle {
             via: SettleVia::Link(link(number)),
-            tokens: tokens.to_vec(),
+            tokens: tokens.into(),
             settlement,
             connection: connection(number),
             request,
@@ -343,7 +343,7 @@ impl Broker {
         let request = Some(self.request());
         reply(&self.run(Command::Settle {
             via: SettleVia::Management(entity),
-            tokens: tokens.to_vec(),
+            tokens: tokens.into(),
             settlement,
             connection: connection(number),
             request,
@@ -467,7 +467,7 @@ pub(super) fn reply(seen: &[Routed]) -> Reply {
 
 pub(super) fn deliveries(seen: &[Routed]) -> Vec<Delivery> {
     let delivery = |routed: &Routed| match &routed.effect {
-        Effect::Deliver(delivery) => Some((**delivery).clone()),
+        Effect::Deliver(delivery) => Some(delivery.clone()),
         _ => None,
     };
     seen.iter().filter_map(delivery).collect()

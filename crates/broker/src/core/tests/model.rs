@@ -327,7 +327,7 @@ impl World {
         let own = self.links.iter().find(|(other, _)| *other == link.0).map(|&(_, own)| ConnectionId(own));
         let connection = own.filter(|_| !self.random.one_in(10)).unwrap_or(self.connection());
         let request = if self.random.one_in(5) { None } else { Some(self.request()) };
-        Command::Settle { via, tokens, settlement, connection, request }
+        Command::Settle { via, tokens: tokens.into(), settlement, connection, request }
     }
 
     fn ask(&mut self) -> Command {

@@ -97,7 +97,7 @@ fn nothing_is_delivered_or_acknowledged_before_it_is_durable() {
     broker.receiver(queue, 1, 10);
     broker.hold_commits();
     let request = Some(RequestId(5));
-    let messages = vec![message(None, "a")];
+    let messages = [message(None, "a")].into();
     let enqueue = Enqueue { entity: queue, messages, connection: connection(9), request };
     assert_eq!(broker.run(Command::Enqueue(enqueue)), []);
     let seen = broker.commit();
