@@ -49,3 +49,7 @@ fuzz: ## Fuzz for HOURS=1, shared by all targets or by TARGETS="pair hot"
 .PHONY: peers
 peers: build ## Compare with RabbitMQ and ActiveMQ Artemis; ARGS="--rounds 5" are options of benches/peers/run.sh
 	@. .ci/env.sh; benches/peers/run.sh --bin "$$CARGO_TARGET_DIR/release/lockstep" $(ARGS)
+
+.PHONY: profile
+profile: build ## Where the broker's time goes, and flame graphs; ARGS="--runs 5" are options of benches/profile.sh
+	@. .ci/env.sh; benches/profile.sh --bin "$$CARGO_TARGET_DIR/release/lockstep" $(ARGS)
