@@ -15,9 +15,11 @@ pub const MESSAGE_SIZE_BYTES_MAX: u64 = 100 * 1024 * 1024;
 /// Bytes of one stored row of a message; a message has as many full rows as go into it, and one
 /// that is not full. Also the most that one step of a large message hands on.
 pub const BODY_PART_SIZE_BYTES: usize = 1024 * 1024;
-/// Messages of more bytes than this travel in parts of [`BODY_PART_SIZE_BYTES`]: they are never in
-/// memory as a whole. Above the largest batch with its envelope, which stays in one piece.
+/// Messages of more bytes than this, a generated message-id included, travel in parts of
+/// [`BODY_PART_SIZE_BYTES`]: they are never in memory as a whole. Above the largest batch with its envelope, which stays in one piece.
 pub const LARGE_MESSAGE_SIZE_BYTES: usize = BODY_PART_SIZE_BYTES + 64 * 1024;
+/// Bytes that a generated message-id, and a section of its own for it, add to a message at most.
+pub const GENERATED_MESSAGE_ID_SIZE_BYTES_MAX: usize = 64;
 /// Bytes of the sections before the body of a message that travels in parts: four of them, each
 /// four times of what Service Bus lets properties have (semantics B-7).
 pub const LARGE_MESSAGE_HEAD_SIZE_BYTES_MAX: usize = 256 * 1024;

@@ -269,10 +269,10 @@ impl Connection {
         self.go_on(session);
     }
 
-    /// Gives up a delivery of [`Self::send_first_part`]: the peer is told to forget what it has.
+    /// Gives up a delivery that is not framed as a whole: the peer is told to forget what it has.
     /// It is not unsettled any more. Nothing happens if it is over.
     pub fn abort_send(&mut self, delivery: DeliveryRef) {
-        let Some((session, queued, queued_bytes)) = self.open_delivery(delivery) else { return };
+        let Some((session, queued, queued_bytes)) = self.unframed_delivery(delivery) else { return };
         *queued_bytes -= queued.bytes();
         queued.payload = Default::default();
         queued.open = Some(Box::new(OpenEnd { finished: true, aborted: true, ..OpenEnd::default() }));
@@ -281,8 +281,8 @@ impl Connection {
         self.go_on(session);
     }
 
-    /// Bytes of a delivery of [`Self::send_first_part`] that are not framed yet; `None` if it is
-    /// over: whole in the outbox, aborted, or dropped with its link.
+    /// Bytes of a delivery that are not framed yet; `None` if it is over: whole in the outbox,
+    /// aborted, or dropped with its link.
     #[must_use]
     pub fn unframed_bytes(&self, delivery: DeliveryRef) -> Option<usize> {
         let session = self.sessions.get(self.links.get(delivery.link.0)?.session.0)?;
@@ -298,12 +298,21 @@ impl Connection {
         &mut self,
         delivery: DeliveryRef,
     ) -> Option<(AmqpSessionId, &mut QueuedDelivery, &mut usize)> {
+        let found = self.unframed_delivery(delivery)?;
+        found.1.open.as_ref().is_some_and(|open| !open.finished).then_some(found)
+    }
+
+    /// A delivery of which not everything is framed, unless it was aborted.
+    fn unframed_delivery(
+        &mut self,
+        delivery: DeliveryRef,
+    ) -> Option<(AmqpSessionId, &mut QueuedDelivery, &mut usize)> {
         let id = self.links.get(delivery.link.0)?.session;
         let session = self.sessions.get_mut(id.0)?;
         let sending = session.sending.iter_mut().map(|sending| &mut sending.delivery);
         let queued = sending.chain(&mut session.queue).find(|queued| queued.reference() == delivery)?;
-        queued.open.as_ref().filter(|open| !open.finished)?;
-        Some((id, queued, &mut self.queued_bytes))
+        let aborted = queued.open.as_ref().is_some_and(|open| open.aborted);
+        (!aborted).then_some((id, queued, &mut self.queued_bytes))
     }
 
     /// Sends what can be sent of an AMQP session that has something new.

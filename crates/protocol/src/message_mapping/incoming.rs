@@ -161,8 +161,6 @@ fn with_message_id(
     id: [u8; 16],
 ) -> Bytes {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    /// Bytes that an id and a section of its own add at the most.
-    const ADDED_BYTES_MAX: usize = 64;
     let mut message_id = [0; 34];
     message_id[0] = 0xa1;
     message_id[1] = 32;
@@ -173,7 +171,7 @@ fn with_message_id(
     let behind = sections.application_properties.as_ref().map_or(sections.body.start, |range| range.start);
     let replaced = sections.properties.clone().unwrap_or(behind..behind);
     let (before, behind) = (&encoded[..replaced.start], &encoded[replaced.end..]);
-    let mut message = BytesMut::with_capacity(encoded.len() + ADDED_BYTES_MAX);
+    let mut message = BytesMut::with_capacity(encoded.len() + limits::GENERATED_MESSAGE_ID_SIZE_BYTES_MAX);
     message.put_slice(before);
     properties.put_with_message_id(&mut message, &message_id);
     message.put_slice(behind);

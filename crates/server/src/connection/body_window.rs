@@ -39,7 +39,8 @@ impl BodyWindow {
 
 /// What a delivery counts for: large ones are read row by row when they are sent, see `streams`.
 fn held_bytes(delivery: &Delivery) -> u64 {
-    if streams::is_large(&delivery.body) { 0 } else { delivery.body.size_bytes.into() }
+    let size = delivery.body.size_bytes;
+    if size as usize > LARGE_MESSAGE_SIZE_BYTES { 0 } else { size.into() }
 }
 
 /// Lets go of a delivery's bytes, unless it would then have to be read row by row.

@@ -274,6 +274,8 @@ impl Connection {
 
     /// The broker stops: every link is detached, then the connection closed. Nothing is counted.
     pub(crate) fn shut_down(&mut self) {
+        // Deliveries may have been cut off that are not known of yet.
+        self.drain_all_events();
         if let Some((_, broker)) = self.namespace.take() {
             self.part(broker, Departure::Clean);
         }
@@ -409,8 +411,11 @@ impl Connection {
     /// Leaves the namespace: what was read still counts, what is not on the wire goes back.
     fn part(&mut self, broker: BrokerConnection, departure: Departure) {
         let mut unsent = Vec::new();
-        for binding in self.links.values_mut() {
+        for (link, binding) in &mut self.links {
             if let LinkBinding::Receiver(receiver) = binding {
+                if self.engine.is_sending(*link) {
+                    receiver.forget_sending();
+                }
                 self.commands.extend(receiver.last_sent());
                 unsent.extend(receiver.unsent(0));
             }
@@ -464,6 +469,7 @@ impl Connection {
             _ => {}
         }
         let Some(pending) = self.requests.close(request) else { return };
+        let reply = self.uploads.with_reason(request, reply);
         match (pending, reply) {
             (Pending::Send(delivery), Reply::Refused(refusal)) => {
                 self.refuse_message(delivery, false, &refusal);

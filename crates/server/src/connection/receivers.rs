@@ -66,6 +66,8 @@ pub(crate) struct Receiver {
     /// The large message at the front of the queue that is about to be sent, or the one that is
     /// being sent.
     pub(super) stream: Option<Stream>,
+    /// A large message whose first row is not enough to begin with: it is read as a whole.
+    pub(super) read_whole: Option<BodyId>,
     /// Which of them have their bytes.
     pub(super) window: BodyWindow,
     /// Deliveries of the core that were taken off the queue, sent or returned.
@@ -111,6 +113,7 @@ impl Receiver {
             end_error: None,
             queue: VecDeque::new(),
             stream: None,
+            read_whole: None,
             taken: 0,
             limit: 0,
             default_outcome,
@@ -161,13 +164,19 @@ impl Receiver {
     }
 
     /// The delivery was given up: its message is not this client's any more.
-    pub(super) fn forget_sent(&mut self, delivery_id: u32) {
-        self.tokens.remove(&delivery_id);
-        self.sending.take_if(|(id, _)| *id == delivery_id);
+    pub(super) fn forget_sent(&mut self, delivery_id: u32) -> Option<LockToken> {
+        let sending = self.sending.take_if(|(id, _)| *id == delivery_id).map(|(_, token)| token);
+        sending.or_else(|| self.tokens.remove(&delivery_id))
     }
 
-    /// The last receive-and-delete delivery is on the wire: had it been cut off, it would be
-    /// known by now.
+    /// The delivery that is on the wire in part will not be completed: its message goes back with
+    /// the link.
+    pub(super) fn forget_sending(&mut self) {
+        self.sending = None;
+    }
+
+    /// The last receive-and-delete delivery is on the wire. Only to be asked when the engine has
+    /// said which deliveries it cut off, or is in the middle of none.
     pub(crate) fn last_sent(&mut self) -> Option<Command> {
         let (_, token) = self.sending.take()?;
         Some(Command::Sent { link: self.outgoing, tokens: vec![token] })
@@ -346,8 +355,7 @@ impl Connection {
     pub(super) fn cut_off(&mut self, deliveries: &[DeliveryRef]) {
         for delivery in deliveries {
             let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&delivery.link) else { continue };
-            let sending = receiver.sending.take_if(|(id, _)| *id == delivery.id).map(|(_, token)| token);
-            if let Some(token) = sending.or_else(|| receiver.tokens.remove(&delivery.id)) {
+            if let Some(token) = receiver.forget_sent(delivery.id) {
                 self.commands.push_back(Command::Return { link: receiver.outgoing, tokens: vec![token] });
             }
         }
@@ -461,20 +469,40 @@ impl Connection {
     /// The broker itself ends a receiver, with an error.
     pub(super) fn end_receiver(&mut self, link: LinkId, refusal: &Refusal) {
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        if receiver.sending.is_some() {
+            // Among what the engine has still to say may be that it was cut off.
+            self.drain_all_events();
+        }
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         if receiver.ending {
             return;
         }
         receiver.ending = true;
+        let given_up = self.give_up_sending(link);
         self.end_stream(link);
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         self.commands.extend(receiver.last_sent());
         let path = receiver.path.clone();
         self.commands.push_back(Command::Detach { link: receiver.outgoing, departure: Departure::Clean });
+        self.commands.extend(given_up);
         self.commands.extend(receiver.unsent(0));
         let error = self.refusal_error(refusal, &path, None);
         if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) {
             receiver.end_error = Some(error);
         }
+    }
+
+    /// Aborts the delivery that is on the wire in part: its message goes back, and the core may
+    /// hear so before the engine drops the link.
+    fn give_up_sending(&mut self, link: LinkId) -> Option<Command> {
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return None };
+        let begun = receiver.stream.as_ref().and_then(Stream::delivery);
+        let id = begun.map(|delivery| delivery.id).or(receiver.sending.map(|(id, _)| id))?;
+        let delivery = DeliveryRef { link, id };
+        self.engine.unframed_bytes(delivery)?;
+        self.engine.abort_send(delivery);
+        let token = receiver.forget_sent(id)?;
+        Some(Command::Return { link: receiver.outgoing, tokens: vec![token] })
     }
 
     /// The client detached, or its AMQP session ended (`answer` is false then).

@@ -11,7 +11,7 @@ use lockstep_model::{
 };
 use lockstep_protocol::message_mapping;
 
-use super::{Connection, LinkBinding, receivers};
+use super::{BodyWaiter, Connection, LinkBinding, receivers};
 
 /// Large messages of one connection that are sent at a time. Each keeps at most two rows in memory,
 /// the one that is sent and the next: 4 MiB together.
@@ -70,6 +70,13 @@ pub(super) struct Stream {
     delivery: Option<DeliveryRef>,
 }
 
+impl Stream {
+    /// The delivery, once it has begun.
+    pub(super) fn delivery(&self) -> Option<DeliveryRef> {
+        self.delivery
+    }
+}
+
 /// Whether a message is sent row by row.
 pub(super) fn is_large(body: &BodyRef) -> bool {
     body.bytes.is_none() && body.size_bytes as usize > LARGE_MESSAGE_SIZE_BYTES
@@ -81,6 +88,10 @@ impl Connection {
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         let Some(delivery) = receiver.queue.front() else { return };
         let body = &delivery.body;
+        if receiver.read_whole == Some(body.id) {
+            let body = body.id;
+            return self.read_whole(link, body);
+        }
         match &mut receiver.stream {
             None if self.streams.links.len() >= STREAMS_MAX => {
                 if !self.streams.waiting.contains(&link) {
@@ -107,7 +118,12 @@ impl Connection {
         let facts = receivers::facts(delivery, receiver.mode);
         let message = match message_mapping::outgoing_first_part(&stream.row, &facts) {
             Ok(message) => message,
-            Err(refusal) => return self.end_receiver(link, &refusal),
+            Err(_) => {
+                let body = stream.body;
+                receiver.read_whole = Some(body);
+                self.end_stream(link);
+                return self.read_whole(link, body);
+            }
         };
         let mut left = message.rest;
         let rest = left.split_to(left.len().min(SLICE_BYTES));
@@ -120,6 +136,15 @@ impl Connection {
         receiver.note_sent(sent.id, &mut tokens);
         if !tokens.is_empty() {
             self.commands.push_back(Command::Sent { link: receiver.outgoing, tokens });
+        }
+    }
+
+    /// Asks for all of a message whose sections before the body are not in its first row. None is
+    /// stored like that any more, but earlier versions did so with messages just over the limit.
+    fn read_whole(&mut self, link: LinkId, body: BodyId) {
+        let waiter = BodyWaiter::Link(link);
+        if !self.body_waiters.get(&body).is_some_and(|waiters| waiters.contains(&waiter)) {
+            self.request_body(body, waiter);
         }
     }
 
@@ -175,8 +200,10 @@ impl Connection {
         }
     }
 
-    /// A message is out, or will not be sent: another one may begin.
+    /// A message is out, or will not be sent: another one may begin. The link does not wait for a
+    /// place any more either.
     pub(super) fn end_stream(&mut self, link: LinkId) {
+        self.streams.waiting.retain(|other| *other != link);
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         if receiver.stream.take().is_none() {
             return;
@@ -184,7 +211,18 @@ impl Connection {
         self.streams.links.retain(|other| *other != link);
         self.streams.queued.retain(|wanted| wanted.waiter != RowWaiter::Link(link));
         self.mark_ready(link);
-        if let Some(waiting) = self.streams.waiting.pop_front() {
+        self.wake_waiting();
+    }
+
+    #[cfg(test)]
+    pub(super) fn streams_waiting(&self) -> usize {
+        self.streams.waiting.len()
+    }
+
+    /// Whoever waits for a place tries again, in order; those that find none wait again. Waking
+    /// just one could be in vain: perhaps it has nothing to send any more.
+    fn wake_waiting(&mut self) {
+        for waiting in std::mem::take(&mut self.streams.waiting) {
             self.mark_ready(waiting);
         }
     }
@@ -211,8 +249,13 @@ impl Connection {
         if let Some(position) = position {
             match self.streams.asked.swap_remove(position).waiter {
                 RowWaiter::Peek(request) => {
-                    let head = bytes.and_then(|row| row.as_ref().map(message_mapping::head).transpose());
-                    self.body_for_peek(request, body, &head);
+                    let head = bytes.map(|row| row.as_ref().map(message_mapping::head).transpose());
+                    match head {
+                        // As in `read_whole`.
+                        Ok(Err(_)) => self.request_body(body, BodyWaiter::Peek(request)),
+                        Ok(head) => self.body_for_peek(request, body, &head),
+                        Err(refusal) => self.body_for_peek(request, body, &Err(refusal)),
+                    }
                 }
                 RowWaiter::Link(link) => self.row_for_link(link, body, row, bytes),
             }

@@ -9,7 +9,7 @@ use std::sync::{
 use bytes::Bytes;
 use lockstep_amqp::{AmqpSessionId, DeliveryRef, LinkId, Parts, types::DeliveryState};
 use lockstep_broker::core::{Command, Enqueue, EnqueueParts, Reply};
-use lockstep_model::{EntityId, Feature, IncomingMessage, Refusal, UploadId, limits};
+use lockstep_model::{EntityId, Feature, IncomingMessage, Refusal, RequestId, UploadId, limits};
 use lockstep_protocol::message_mapping::LargeMessage;
 use rustc_hash::FxHashMap;
 
@@ -27,9 +27,12 @@ const UNSTORED_BYTES_PROCESS_MAX: usize = 64 * 1024 * 1024;
 /// Large messages that may be under way on one connection at a time.
 const UPLOADS_MAX: usize = 64;
 
-/// How a sender's link reports large messages.
-pub(super) const PARTS: Parts =
-    Parts { over_bytes: limits::LARGE_MESSAGE_SIZE_BYTES, part_bytes: limits::BODY_PART_SIZE_BYTES };
+/// How a sender's link reports large messages. What is taken as a whole has to be sent as a whole,
+/// with the message-id that it may be given besides.
+pub(super) const PARTS: Parts = Parts {
+    over_bytes: limits::LARGE_MESSAGE_SIZE_BYTES - limits::GENERATED_MESSAGE_ID_SIZE_BYTES_MAX,
+    part_bytes: limits::BODY_PART_SIZE_BYTES,
+};
 
 /// Bytes of large messages that are not durable yet, for all connections of the process.
 pub(crate) type UnstoredTotal = Arc<AtomicUsize>;
@@ -60,6 +63,8 @@ struct Upload {
 #[derive(Debug)]
 pub(super) struct Uploads {
     by_link: FxHashMap<LinkId, Upload>,
+    /// Those whose end is with the broker, by its request, and why it refused one of their rows.
+    finishing: FxHashMap<RequestId, (UploadId, Option<Refusal>)>,
     last_id: u64,
     unstored_bytes: usize,
     total: UnstoredTotal,
@@ -69,7 +74,20 @@ pub(super) struct Uploads {
 
 impl Uploads {
     pub(super) fn new(total: UnstoredTotal) -> Self {
-        Self { by_link: FxHashMap::default(), last_id: 0, unstored_bytes: 0, total, held: Vec::new() }
+        let (by_link, finishing) = Default::default();
+        Self { by_link, finishing, last_id: 0, unstored_bytes: 0, total, held: Vec::new() }
+    }
+
+    /// The reply to a send. That of a message one row of which was refused says only that it is
+    /// not there: the sender is told why the row was.
+    pub(super) fn with_reason(&mut self, request: RequestId, reply: Reply) -> Reply {
+        if self.finishing.is_empty() {
+            return reply;
+        }
+        match (self.finishing.remove(&request), reply) {
+            (Some((_, Some(reason))), Reply::Refused(_)) => Reply::Refused(reason),
+            (_, reply) => reply,
+        }
     }
 
     /// Whether more may be read from the socket. A connection that waits for nothing is always
@@ -173,12 +191,17 @@ impl Connection {
     /// The broker has stored a row, or not.
     pub(super) fn part_stored(&mut self, link: LinkId, id: UploadId, bytes: usize, reply: Reply) {
         self.uploads.subtract(bytes);
-        if let Reply::Refused(refusal) = reply
-            && let Some(upload) = self.uploads.by_link.get_mut(&link).filter(|upload| upload.id == id)
-            && upload.message.is_ok()
-        {
-            // The broker has forgotten it already.
-            upload.message = Err(refusal);
+        if let Reply::Refused(refusal) = reply {
+            let upload = self.uploads.by_link.get_mut(&link).filter(|upload| upload.id == id);
+            let finishing = self.uploads.finishing.values_mut().find(|(of, _)| *of == id);
+            if let Some(upload) = upload {
+                if upload.message.is_ok() {
+                    // The broker has forgotten it already.
+                    upload.message = Err(refusal);
+                }
+            } else if let Some((_, reason)) = finishing {
+                reason.get_or_insert(refusal);
+            }
         }
         if self.uploads.unstored_bytes <= UNSTORED_BYTES_RELEASE {
             for session in std::mem::take(&mut self.uploads.held) {
@@ -224,6 +247,7 @@ impl Connection {
                 request: Some(request),
             })
         } else {
+            self.uploads.finishing.insert(request, (upload.id, None));
             Command::EnqueueParts(EnqueueParts {
                 entity,
                 upload: upload.id,

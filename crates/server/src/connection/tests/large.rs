@@ -2,8 +2,9 @@
 
 use lockstep_amqp::{
     DeliveryRef, OutgoingDelivery,
-    types::{DeliveryState, Outcome},
+    types::{DeliveryState, Outcome, SenderSettleMode},
 };
+use lockstep_protocol::message_mapping;
 
 use super::*;
 
@@ -123,4 +124,198 @@ fn a_large_message_is_cut_off_with_its_link_and_given_again() {
     receiver.client.set_credit(link, 1);
     let (_, payload) = receiver.message();
     assert!(body(&payload, 8 * MIB) == body(&large(8 * MIB), 8 * MIB));
+}
+
+/// A receiver of the message session "s" that lets the broker settle what it sends.
+fn receive_and_delete(name: &str) -> Attach {
+    Attach { name: name.into(), snd_settle_mode: Some(SenderSettleMode::Settled), ..accept("s") }
+}
+
+impl Peer<'_> {
+    fn store(&mut self, message: Bytes) {
+        let link = self.attach(attach(Role::Sender, "orders")).expect("granted");
+        self.credit(link);
+        let sent = self.deliver(link, message);
+        assert_eq!(self.outcome(sent), DeliveryState::Outcome(Outcome::Accepted));
+    }
+
+    /// Lets a large message begin, of which most is not read yet; the link of the broker's side.
+    fn begin_large(&mut self, attach: Attach) -> LinkId {
+        let link = self.attach(attach).expect("granted");
+        self.client.set_credit(link, 1);
+        for _ in 0..TURNS_MAX {
+            self.carry();
+            let begun = self.server.links.iter().find(|(_, binding)| {
+                matches!(binding, LinkBinding::Receiver(r)
+                    if r.stream.as_ref().is_some_and(|stream| stream.delivery().is_some()))
+            });
+            if let Some((&link, _)) = begun {
+                return link;
+            }
+            std::thread::yield_now();
+        }
+        panic!("nothing began");
+    }
+
+    fn takes_whole(&mut self, body_bytes: usize) {
+        let link = self.attach(receive_and_delete("another")).expect("granted");
+        self.client.set_credit(link, 1);
+        let (_, payload) = self.message();
+        assert!(body(&payload, body_bytes) == body(&large(body_bytes), body_bytes));
+    }
+}
+
+#[test]
+fn a_large_message_that_the_broker_cuts_off_is_not_deleted() {
+    let world = World::new();
+    let mut receiver = world.connect("PLAIN", ROOT);
+    receiver.store(large(8 * MIB));
+    let link = receiver.begin_large(receive_and_delete("one"));
+    receiver.server.end_receiver(link, &Refusal::Unreadable);
+    receiver.until("the detach", |event| matches!(event, Event::Detached { .. }).then_some(()));
+    receiver.takes_whole(8 * MIB);
+}
+
+#[test]
+fn a_large_message_that_a_stop_cuts_off_is_not_deleted() {
+    let world = World::new();
+    let mut receiver = world.connect("PLAIN", ROOT);
+    receiver.store(large(8 * MIB));
+    receiver.begin_large(receive_and_delete("one"));
+    receiver.server.shut_down();
+    world.connect("PLAIN", ROOT).takes_whole(8 * MIB);
+}
+
+/// A message of so many bytes of the message session "s", without a message-id, with properties of
+/// more than a row.
+fn with_much_before_the_body(bytes: usize) -> Bytes {
+    let mut message = large(0).slice(..19).to_vec();
+    let body = [0x00, 0x53, 0x75, 0xa0, 1, 7];
+    let value = bytes - message.len() - body.len() - 20;
+    message.extend([0x00, 0x53, 0x74, 0xd1]);
+    message.extend((value as u32 + 12).to_be_bytes());
+    message.extend([0, 0, 0, 2, 0xa1, 1, b'k', 0xb1]);
+    message.extend((value as u32).to_be_bytes());
+    message.resize(message.len() + value, b'v');
+    message.extend(body);
+    assert_eq!(message.len(), bytes);
+    message.into()
+}
+
+#[test]
+fn whatever_is_taken_at_the_border_of_large_messages_can_be_given() {
+    const LARGE: usize = lockstep_model::limits::LARGE_MESSAGE_SIZE_BYTES;
+    let world = World::new();
+    let mut sender = world.connect("PLAIN", ROOT);
+    let link = sender.attach(attach(Role::Sender, "orders")).expect("granted");
+    sender.credit(link);
+    let mut receiver = world.connect("PLAIN", ROOT);
+    let from = receiver.attach(receive_and_delete("one")).expect("granted");
+    receiver.client.set_credit(from, 100);
+    let mut taken = Vec::new();
+    for less in [0, 1, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 62, 63, 64, 65] {
+        let sent = sender.deliver(link, with_much_before_the_body(LARGE - less));
+        if sender.outcome(sent) == DeliveryState::Outcome(Outcome::Accepted) {
+            let (_, payload) = receiver.message();
+            assert_eq!(payload[payload.len() - 6..], [0x00, 0x53, 0x75, 0xa0, 1, 7], "{less}");
+            taken.push(less);
+        }
+    }
+    assert_eq!(taken, [64, 65]);
+}
+
+/// As versions before that border was drawn have stored it.
+#[test]
+fn a_large_message_without_its_whole_head_in_the_first_row_is_given() {
+    const LARGE: usize = lockstep_model::limits::LARGE_MESSAGE_SIZE_BYTES;
+    let world = World::new();
+    let mut peer = world.connect("PLAIN", ROOT);
+    let link = peer.attach(attach(Role::Sender, "orders")).expect("granted");
+    peer.credit(link);
+    let entity = peer.server.links.values().find_map(|binding| match binding {
+        LinkBinding::Sender(sender) => Some(sender.entity.id),
+        _ => None,
+    });
+    let encoded = with_much_before_the_body(LARGE + 1);
+    let messages = message_mapping::incoming(encoded, 0, &mut || [1; 16]).expect("a message");
+    let (entity, connection) = (entity.expect("a sender"), peer.server.broker_id());
+    let enqueue = lockstep_broker::core::Enqueue { entity, messages, connection, request: None };
+    peer.server.commands.push_back(Command::Enqueue(enqueue));
+    peer.server.settle_turn();
+    let from = peer.attach(receive_and_delete("one")).expect("granted");
+    peer.client.set_credit(from, 1);
+    let (_, payload) = peer.message();
+    assert_eq!(payload[payload.len() - 6..], [0x00, 0x53, 0x75, 0xa0, 1, 7]);
+}
+
+#[test]
+fn links_that_went_while_they_waited_for_their_turn_hold_up_nobody() {
+    let world = World::new();
+    let mut peer = world.connect("PLAIN", ROOT);
+    let links: Vec<LinkId> = ["a", "b", "c", "d", "e"]
+        .map(|id| {
+            let mut message = large(4 * MIB).to_vec();
+            message[18] = id.as_bytes()[0];
+            let sender = peer.attach(Attach { name: id.into(), ..attach(Role::Sender, "orders") });
+            let sender = sender.expect("granted");
+            peer.credit(sender);
+            let sent = peer.deliver(sender, message.into());
+            peer.outcome(sent);
+            peer.attach(Attach { name: id.into(), ..accept(id) }).expect("granted")
+        })
+        .into();
+    links.iter().for_each(|&link| {
+        peer.client.set_credit(link, 1);
+    });
+    for _ in 0..TURNS_MAX {
+        if peer.server.streams_waiting() == 3 {
+            break;
+        }
+        peer.carry();
+        std::thread::yield_now();
+    }
+    // Those that wait are the last of the links that came.
+    for &link in &links[2..4] {
+        peer.client.detach(link, None);
+    }
+    let mut got = [peer.message().0.link, peer.message().0.link, peer.message().0.link];
+    got.sort_unstable();
+    assert_eq!(got, [links[0], links[1], links[4]]);
+    assert_eq!(peer.server.streams_waiting(), 0);
+}
+
+#[test]
+fn the_sender_of_a_large_message_is_told_why_a_row_of_it_was_refused() {
+    let world = World::new();
+    let mut sender = world.connect("PLAIN", ROOT);
+    let link = sender.attach(attach(Role::Sender, "orders")).expect("granted");
+    sender.credit(link);
+    let sent = sender.deliver(link, large(2 * MIB + 100));
+    let mut replies = Vec::new();
+    while replies.len() < 3 {
+        let bytes = sender.client.transmit().to_vec();
+        sender.client.transmitted(bytes.len());
+        sender.server.engine.receive_buffer().extend_from_slice(&bytes);
+        sender.server.process(world.clock.now());
+        sender.server.drain_all_events();
+        // The broker sees none of them.
+        sender.server.command_bytes = 0;
+        for command in std::mem::take(&mut sender.server.commands) {
+            let max_bytes = 1;
+            let too_large = Refusal::TooLarge { limit: lockstep_model::SizeLimit::Message, max_bytes };
+            replies.push(match command {
+                Command::StorePart { request, part: 0, .. } => (request, too_large),
+                Command::StorePart { request, .. } => (request, Refusal::ServerBusy),
+                Command::EnqueueParts(end) => (end.request, Refusal::ServerBusy),
+                other => panic!("{other:?}"),
+            });
+        }
+    }
+    for (request, refusal) in replies {
+        sender.server.effect(Effect::Reply { request, reply: Reply::Refused(refusal) });
+    }
+    let DeliveryState::Outcome(Outcome::Rejected(Some(error))) = sender.outcome(sent) else {
+        panic!("taken")
+    };
+    assert_eq!(error.condition.as_str(), "amqp:link:message-size-exceeded");
 }
