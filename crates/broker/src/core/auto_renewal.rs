@@ -24,9 +24,10 @@ impl Namespace {
         hold.deadline <= now.mono && (hold.is_lost || !self.auto_renews(link.queue))
     }
 
-    /// Whether a message lock is kept by its link, whatever the time.
+    /// Whether a message lock is kept by its link, whatever the time. Not after a settlement that
+    /// was refused: nothing would end it as long as the link is there.
     pub(super) fn is_renewed(&self, lock: &Lock) -> bool {
-        self.auto_renews(lock.queue) && self.links.contains_key(&lock.link)
+        !lock.settlement_refused && self.auto_renews(lock.queue) && self.links.contains_key(&lock.link)
     }
 
     /// The deadline of a message lock passed.

@@ -84,7 +84,14 @@ impl Namespace {
             }
         };
         let token = step.ids.lock_token();
-        let slot = self.locks.insert(Lock { token, queue: queue.id, sequence_number, link: link_id, kind });
+        let slot = self.locks.insert(Lock {
+            token,
+            queue: queue.id,
+            sequence_number,
+            link: link_id,
+            kind,
+            settlement_refused: false,
+        });
         entry.place = Place::Locked(slot);
         link.delivered += 1;
         let delivery = Delivery {

@@ -26,6 +26,9 @@ pub(super) struct Lock {
     /// The link it was made on; may be gone.
     pub(super) link: OutgoingLinkId,
     pub(super) kind: LockKind,
+    /// A settlement on the link was refused: the receiver has forgotten the delivery, so the broker
+    /// does not renew the lock for it.
+    pub(super) settlement_refused: bool,
 }
 
 /// What ends a lock.

@@ -29,8 +29,13 @@ impl Namespace {
         }
         let mut failures = Vec::new();
         for (position, &token) in tokens.iter().enumerate() {
-            let judged =
-                self.judge(step.now, via, token, connection).and_then(|found| self.allow(settlement, found));
+            let found = self.judge(step.now, via, token, connection);
+            let judged = found.clone().and_then(|found| self.allow(settlement, found));
+            if let (Ok((slot, _)), Err(_), SettleVia::Link(_)) = (&found, &judged, via)
+                && let Some(lock) = self.locks.get_mut(*slot)
+            {
+                lock.settlement_refused = true;
+            }
             match judged {
                 Ok((slot, lock)) => self.carry_out(step, slot, &lock, settlement),
                 Err(refusal) => failures.push((u32::try_from(position).unwrap_or(u32::MAX), refusal)),

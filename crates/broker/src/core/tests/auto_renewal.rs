@@ -124,6 +124,19 @@ fn a_dead_letter_queue_renews_as_its_entity_does() {
 }
 
 #[test]
+fn a_message_whose_settlement_was_refused_comes_back_when_its_lock_runs_out() {
+    let (mut broker, queue) = renewing(false);
+    broker.send(queue, None);
+    let token = tokens(&broker.receiver(queue, 1, 1))[0];
+    broker.settle(1, token, Settlement::DeadLetter(PropertyOverlay::new()));
+    let token = tokens(&broker.receiver(dead_letter(queue), 2, 1))[0];
+    broker.pass(3 * LOCK);
+    broker.settle(2, token, Settlement::DeadLetter(PropertyOverlay::new()));
+    broker.receiver(dead_letter(queue), 3, 1);
+    assert_eq!(deliveries(&broker.pass(LOCK)).len(), 1);
+}
+
+#[test]
 fn a_queue_that_does_not_renew_is_as_before() {
     let (mut broker, queue) = Broker::with_session_queue();
     broker.accept(queue, 1, "s");
