@@ -17,7 +17,8 @@ pub(crate) struct ClientCertificate {
 enum AlternativeName {
     /// Letter case does not count.
     Dns(String),
-    Other(String),
+    Email(String),
+    Uri(String),
 }
 
 /// Whose certificate is meant, as configured.
@@ -40,9 +41,8 @@ impl ClientCertificate {
         let alternative_names =
             names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
                 GeneralName::DNSName(name) => Some(AlternativeName::Dns((*name).to_owned())),
-                GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
-                    Some(AlternativeName::Other((*name).to_owned()))
-                }
+                GeneralName::RFC822Name(name) => Some(AlternativeName::Email((*name).to_owned())),
+                GeneralName::URI(name) => Some(AlternativeName::Uri((*name).to_owned())),
                 _ => None,
             });
         Ok(Self {
@@ -64,10 +64,14 @@ impl ClientCertificate {
         }
     }
 
+    /// With a ':' it is a URI, otherwise with an '@' an e-mail address, otherwise a DNS name: an
+    /// authority that lets owners choose one kind must not open the others.
     fn has_alternative_name(&self, name: &str) -> bool {
+        let (is_uri, has_at) = (name.contains(':'), name.contains('@'));
         self.alternative_names.iter().any(|own| match own {
-            AlternativeName::Dns(own) => own.eq_ignore_ascii_case(name),
-            AlternativeName::Other(own) => own == name,
+            AlternativeName::Dns(own) => !is_uri && !has_at && own.eq_ignore_ascii_case(name),
+            AlternativeName::Email(own) => !is_uri && has_at && own == name,
+            AlternativeName::Uri(own) => is_uri && own == name,
         })
     }
 
@@ -118,6 +122,21 @@ mod tests {
             other(""),
         ] {
             assert!(!certificate.is_named(&not), "{not:?}");
+        }
+    }
+
+    #[test]
+    fn an_alternative_name_counts_only_as_what_it_is() {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        for name in ["root.example", "root@example.org"] {
+            params.subject_alt_names.push(SanType::URI(name.try_into().unwrap()));
+        }
+        params.subject_alt_names.push(SanType::DnsName("spiffe://root".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::Rfc822Name("other.example".try_into().unwrap()));
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let certificate = ClientCertificate::read(made.der()).unwrap();
+        for name in ["root.example", "root@example.org", "spiffe://root", "other.example"] {
+            assert!(!certificate.is_named(&CertificateName::AlternativeName(name.into())), "{name}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
-use x509_parser::x509::X509Name;
+use x509_parser::{asn1_rs::ToDer as _, x509::X509Name};
 
 /// Short names of attribute types (RFC 4514, 3, and the two that others use most), with their
 /// object identifiers.
@@ -31,7 +31,7 @@ struct Attribute {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum AttributeValue {
     Text(String),
-    /// The encoding of a value that is no text.
+    /// The encoding of a value that is no text: tag, length and content (RFC 4514, 2.4).
     Encoded(Vec<u8>),
 }
 
@@ -80,7 +80,10 @@ impl DistinguishedName {
                         kind: short_name(attribute.attr_type().to_id_string()),
                         value: match attribute.as_str() {
                             Ok(text) => AttributeValue::Text(text.to_owned()),
-                            Err(_) => AttributeValue::Encoded(attribute.as_slice().to_vec()),
+                            Err(_) => AttributeValue::Encoded(
+                                // Writing to memory does not fail.
+                                attribute.attr_value().to_der_vec().unwrap_or_default(),
+                            ),
                         },
                     })
                     .collect();
@@ -309,5 +312,20 @@ mod tests {
         let name = DistinguishedName::of(certificate.subject());
         assert_eq!(name, parsed("CN=worker, O=Acme\\, Inc."));
         assert_eq!(name.to_string(), "CN=worker,O=Acme\\, Inc.");
+    }
+
+    #[test]
+    fn a_value_in_another_encoding_is_its_tag_length_and_content() {
+        use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
+        use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, DnValue::BmpString("abc".try_into().unwrap()));
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let (_, certificate) = X509Certificate::from_der(certificate.der()).unwrap();
+        let name = DistinguishedName::of(certificate.subject());
+        assert_eq!(name.to_string(), "CN=#1e06006100620063");
+        assert_eq!(name, parsed("CN=#1e06006100620063"));
     }
 }

@@ -229,7 +229,8 @@ const CLIENT_CERTIFICATE_KEYS: &[Key] = &[
         "san",
         TEXT,
         "",
-        "A DNS name, e-mail address or URI among the certificate's subject alternative names.",
+        "A DNS name, e-mail address or URI among the certificate's subject alternative names: with a `:` it is \
+         taken for a URI, otherwise with an `@` for an e-mail address, otherwise for a DNS name.",
     ),
     key(
         "rights",
