@@ -88,6 +88,12 @@ impl LargeMessage {
         self.message_session.as_ref()
     }
 
+    /// Bytes that wait until they fill a row.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Takes the next part in. Full rows are appended to `rows`.
     ///
     /// # Errors

@@ -53,10 +53,9 @@ impl Connection {
                 _ => None,
             })
             .sum();
-        let bytes =
-            (self.engine.held_bytes() + self.command_bytes + self.uploads.unstored_bytes() + responses)
-                as u64
-                + self.window.used_bytes();
+        let bytes = (self.engine.held_bytes() + self.command_bytes + self.uploads.held_bytes() + responses)
+            as u64
+            + self.window.used_bytes();
         let (links, amqp_sessions) = self.engine.links_and_amqp_sessions();
         let fixed = links as u64 * LINK_BYTES + amqp_sessions as u64 * AMQP_SESSION_BYTES;
         self.holdings.bytes = bytes;

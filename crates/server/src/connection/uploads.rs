@@ -98,9 +98,10 @@ impl Uploads {
                 && self.total.load(Ordering::Relaxed) < UNSTORED_BYTES_PROCESS_MAX)
     }
 
-    /// What arrived and is not durable, in bytes.
-    pub(super) fn unstored_bytes(&self) -> usize {
-        self.unstored_bytes
+    /// What arrived of large messages and is not durable, in bytes; some of it waits to fill a row.
+    pub(super) fn held_bytes(&self) -> usize {
+        let kept = |upload: &Upload| upload.message.as_ref().map_or(0, LargeMessage::kept_bytes);
+        self.unstored_bytes + self.by_link.values().map(kept).sum::<usize>()
     }
 
     fn add(&mut self, bytes: usize) {
@@ -156,7 +157,7 @@ impl Connection {
     }
 
     fn begin_upload(&mut self, part: Part, rows: &mut Vec<Bytes>) -> Result<LargeMessage, Refusal> {
-        if self.uploads.by_link.len() >= UPLOADS_MAX {
+        if self.uploads.by_link.len() >= UPLOADS_MAX || self.refuses_work() {
             return Err(Refusal::ServerBusy);
         }
         let random = &mut self.random;
