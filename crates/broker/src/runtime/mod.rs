@@ -53,13 +53,9 @@ use self::{
 };
 use crate::core::CoreConfig;
 
-/// Bytes of writes that may be under way before sends wait (docs/architecture.md, rule 13).
-pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Write batches that may be under way before sends wait: one is synced while the next is written.
-/// Settlement, credit and renewal go on.
-pub(crate) const INGEST_BATCHES_MAX: u64 = 2;
-/// What counts as one of those batches, in bytes.
-pub(crate) const INGEST_BATCH_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of writes that may be under way before sends wait (docs/architecture.md, rule 13): one
+/// batch of 4 MiB that is synced, and the next one.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes of recent messages kept in memory so that prompt receivers need no read.
 pub const BODY_CACHE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 

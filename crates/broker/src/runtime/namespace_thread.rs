@@ -7,7 +7,7 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 use lockstep_model::{CommitNumber, ConnectionId, MonoTime, Now, Refusal, RequestId};
 
 use super::{
-    INGEST_BATCH_BYTES, INGEST_BATCHES_MAX, Shared, UNCOMMITTED_BYTES_MAX,
+    Shared, UNCOMMITTED_BYTES_MAX,
     bodies::BodyCache,
     commit::Group,
     inbox::ToConnection,
@@ -206,7 +206,7 @@ impl NamespaceThread {
 
     fn must_stall(&self) -> bool {
         let bytes = self.shared.pipeline.uncommitted_bytes() + self.output.batch.size_bytes() as u64;
-        bytes > UNCOMMITTED_BYTES_MAX.min(INGEST_BATCHES_MAX * INGEST_BATCH_BYTES)
+        bytes > UNCOMMITTED_BYTES_MAX
     }
 
     fn refuse(&mut self, index: usize, now: Now, command: &Command) {
