@@ -5,9 +5,11 @@ use std::{
     fs::OpenOptions,
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
     sync::{Arc, Mutex, Once, PoisonError},
 };
 
+use libtest_mimic::{Arguments, Trial};
 use lockstep_interop_amqp::{Broker, Client, Failed, Home, Outcome};
 
 /// Whose column in docs/compatibility.md the verdicts are: frames of the .NET SDK have their own.
@@ -63,7 +65,7 @@ impl Scenario {
 
 /// The shared broker, from the first scenario on.
 #[derive(Default)]
-pub(crate) struct Suite(Mutex<Option<Result<Shared, Failed>>>);
+struct Suite(Mutex<Option<Result<Shared, Failed>>>);
 
 #[derive(Clone)]
 struct Shared {
@@ -99,7 +101,7 @@ impl Suite {
         slot.get_or_insert_with(Shared::start).clone()
     }
 
-    pub(crate) fn run(&self, name: &'static str, body: Body) -> Outcome {
+    fn run(&self, name: &'static str, body: Body) -> Outcome {
         keep_panics_quiet();
         let Shared { home, broker } = self.shared()?;
         let scenario = Scenario { name, broker, home };
@@ -118,7 +120,7 @@ impl Suite {
     }
 
     /// Ends the shared broker, which has to go in order.
-    pub(crate) fn finish(&self) -> Outcome {
+    fn finish(&self) -> Outcome {
         let shared = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Ok(Shared { broker, .. })) = shared else { return Ok(()) };
         let status = broker.stop()?;
@@ -127,6 +129,28 @@ impl Suite {
         }
         Err(Failed::new(format!("the broker ended with {status} after SIGTERM\n{}", broker.log_tail())))
     }
+}
+
+/// The whole of a test program: runs these scenarios, `threads` at a time unless the command line
+/// says otherwise, or none without a broker.
+pub(crate) fn run_all(scenarios: impl IntoIterator<Item = Scenarios>, threads: Option<usize>) -> ExitCode {
+    if std::env::var_os("LOCKSTEP_BIN").is_none() {
+        println!("No broker in LOCKSTEP_BIN: no scenario runs. Use interop-tests/run.sh amqp.");
+        return ExitCode::SUCCESS;
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(threads);
+    let suite = Arc::new(Suite::default());
+    let trials = scenarios.into_iter().flatten().map(|&(name, body)| {
+        let suite = suite.clone();
+        Trial::test(name, move || suite.run(name, body).map_err(Into::into))
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let ended = suite.finish();
+    if let Err(failed) = &ended {
+        eprintln!("{failed}");
+    }
+    if ended.is_err() || conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn write_verdict(scenario: &str, passed: bool) -> Outcome {
