@@ -39,9 +39,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The checkout.
+/// The checkout that `cargo xtask` runs in. Asked for at run time: checkouts may share a target
+/// directory, and with it this program.
 fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     here.ancestors().nth(2).map_or(here.clone(), PathBuf::from)
 }
 
