@@ -100,7 +100,8 @@ impl Owner {
     }
 
     fn send(&mut self, encoded: &Bytes, message_session: Option<MessageSessionId>) {
-        let message = IncomingMessage { encoded: encoded.clone(), generated_bytes: 0, message_session };
+        let message =
+            IncomingMessage { encoded: encoded.clone(), message_session, ..IncomingMessage::default() };
         let request = self.request();
         let (entity, messages) = (self.queue, [message].into());
         self.apply(Command::Enqueue(Enqueue { entity, messages, connection: SENDER, request }));

@@ -54,10 +54,15 @@ pub(crate) fn scan_message() -> Work {
     })
 }
 
+const CONTEXT: message_mapping::IncomingContext = message_mapping::IncomingContext {
+    detects_duplicates: false,
+    now: Timestamp::from_unix_millis(1_700_000_000_000),
+};
+
 fn incoming(with_id: bool) -> Work {
     let message = message(with_id);
     Box::new(move || {
-        let messages = message_mapping::incoming(black_box(&message).clone(), 0, &mut || [9; 16]);
+        let messages = message_mapping::incoming(black_box(&message).clone(), 0, CONTEXT, &mut || [9; 16]);
         black_box(messages.is_ok());
     })
 }
@@ -80,6 +85,7 @@ pub(crate) fn map_outgoing() -> Work {
         delivery_count: 0,
         lock_token: Some(LockToken::from_uuid_bytes([7; 16])),
         state: None,
+        time_to_live: None,
         properties: None,
     };
     // As a thread of connections does it: one piece of memory for many messages.

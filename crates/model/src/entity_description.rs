@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::{EntityName, limits};
 
-/// The properties of a queue. Built by configuration, checked by [`QueueDescription::validate`].
+/// The properties of a queue. Built by configuration or by the administration plane, checked by
+/// [`QueueDescription::validate`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueDescription {
     /// Its name.
@@ -17,9 +18,80 @@ pub struct QueueDescription {
     pub max_delivery_count: u32,
     /// Largest encoded message accepted, in bytes; also the limit of a message-session state.
     pub max_message_size_bytes: u64,
-    /// Whether the broker itself renews a lock that was given to a link, as long as that link is
-    /// there: for clients that cannot renew.
+    /// What may be done with it (semantics B-97).
+    pub status: EntityStatus,
+    /// Bytes of messages (dead-lettered ones too) and of message-session states that it may hold;
+    /// a send that begins above it is refused (semantics B-8). 1 MiB or more.
+    pub max_size_bytes: u64,
+    /// The longest a message lives; a message's own value is lowered to it (semantics B-56). 1 s
+    /// or more; `None` is for ever.
+    pub default_message_time_to_live: Option<Duration>,
+    /// Whether expired messages go to the dead-letter queue instead of being dropped.
+    pub dead_lettering_on_message_expiration: bool,
+    /// What expires together with a message of a message session (semantics A-103, D-4).
+    pub message_session_expiration: MessageSessionExpiration,
+    /// Whether a message with the message-id of an earlier one is accepted and dropped. Cannot be
+    /// changed (semantics B-61).
+    pub requires_duplicate_detection: bool,
+    /// For how long message-ids are remembered: 5 s to 7 days (semantics B-62).
+    pub duplicate_detection_history_time_window: Duration,
+    /// After how long without use it is deleted: 5 min or more; `None` is never (semantics B-98).
+    pub auto_delete_on_idle: Option<Duration>,
+    /// Whether it was asked for as a partitioned entity. It has one partition all the same; the
+    /// rules about keys hold. Cannot be changed (semantics B-104, D-20).
+    pub enable_partitioning: bool,
+    /// After how long without messages, without a holder and without being set, the state of a
+    /// message session is removed; `None` is never (semantics F-1).
+    pub message_session_state_time_to_live: Option<Duration>,
+    /// Whether messages that a holder leaves unsettled when it closes count as failed deliveries
+    /// (semantics F-9).
+    pub count_unsettled_on_session_close: bool,
+    /// Whether locks that would expire are renewed while the link that holds them is attached
+    /// (semantics F-3).
     pub auto_renew_while_link_open: bool,
+    /// A text of the user's, at most 1,024 characters.
+    pub user_metadata: Option<Box<str>>,
+}
+
+/// What may be done with an entity (semantics B-97). Stored messages are kept in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(u8)]
+pub enum EntityStatus {
+    /// Everything.
+    #[default]
+    Active = 0,
+    /// Neither sending nor receiving.
+    Disabled = 1,
+    /// No sending.
+    SendDisabled = 2,
+    /// No receiving.
+    ReceiveDisabled = 3,
+}
+
+impl EntityStatus {
+    /// Whether messages may be sent to the entity.
+    #[must_use]
+    pub const fn allows_send(self) -> bool {
+        matches!(self, Self::Active | Self::ReceiveDisabled)
+    }
+
+    /// Whether messages may be received from the entity.
+    #[must_use]
+    pub const fn allows_receive(self) -> bool {
+        matches!(self, Self::Active | Self::SendDisabled)
+    }
+}
+
+/// What a message of a message session takes with it when it expires (semantics ).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(u8)]
+pub enum MessageSessionExpiration {
+    /// Every message of its message session that is not out on delivery, as the documents of
+    /// Service Bus say.
+    #[default]
+    MessageSession = 0,
+    /// Nothing.
+    Message = 1,
 }
 
 /// The definition of an entity as it is stored. Topics and subscriptions come later.
@@ -49,7 +121,19 @@ impl QueueDescription {
             lock_duration: limits::LOCK_DURATION_DEFAULT,
             max_delivery_count: limits::DELIVERY_COUNT_DEFAULT,
             max_message_size_bytes: limits::MESSAGE_SIZE_BYTES_DEFAULT,
+            status: EntityStatus::Active,
+            max_size_bytes: limits::ENTITY_SIZE_BYTES_DEFAULT,
+            default_message_time_to_live: None,
+            dead_lettering_on_message_expiration: false,
+            message_session_expiration: MessageSessionExpiration::MessageSession,
+            requires_duplicate_detection: false,
+            duplicate_detection_history_time_window: limits::DUPLICATE_DETECTION_WINDOW_DEFAULT,
+            auto_delete_on_idle: None,
+            enable_partitioning: false,
+            message_session_state_time_to_live: None,
+            count_unsettled_on_session_close: false,
             auto_renew_while_link_open: false,
+            user_metadata: None,
         }
     }
 
@@ -81,6 +165,54 @@ impl QueueDescription {
                     self.max_message_size_bytes
                 ),
             );
+        }
+        self.validate_times()?;
+        if self.max_size_bytes < limits::ENTITY_SIZE_BYTES_MIN {
+            return invalid(
+                "max_size_bytes",
+                format!("must be at least {}, not {}", limits::ENTITY_SIZE_BYTES_MIN, self.max_size_bytes),
+            );
+        }
+        let metadata_chars = self.user_metadata.as_ref().map_or(0, |text| text.chars().count());
+        if metadata_chars > limits::USER_METADATA_CHARS_MAX {
+            return invalid(
+                "user_metadata",
+                format!(
+                    "must have at most {} characters, not {metadata_chars}",
+                    limits::USER_METADATA_CHARS_MAX
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_times(&self) -> Result<(), InvalidDescription> {
+        let at_least = |property, value: Option<Duration>, min: Duration| match value {
+            Some(value) if value < min => Err(InvalidDescription {
+                property,
+                problem: format!(
+                    "must be at least {} seconds, not {}",
+                    min.as_secs_f64(),
+                    value.as_secs_f64()
+                ),
+            }),
+            _ => Ok(()),
+        };
+        let time_to_live = self.default_message_time_to_live;
+        at_least("default_message_time_to_live_s", time_to_live, limits::TIME_TO_LIVE_MIN)?;
+        at_least("auto_delete_on_idle_s", self.auto_delete_on_idle, limits::AUTO_DELETE_ON_IDLE_MIN)?;
+        let state_time_to_live = self.message_session_state_time_to_live;
+        at_least("session_state_time_to_live_s", state_time_to_live, limits::TIME_TO_LIVE_MIN)?;
+        let window = self.duplicate_detection_history_time_window;
+        if window < limits::DUPLICATE_DETECTION_WINDOW_MIN || window > limits::DUPLICATE_DETECTION_WINDOW_MAX
+        {
+            return Err(InvalidDescription {
+                property: "duplicate_detection_history_time_window_s",
+                problem: format!(
+                    "must be between 5 seconds and 7 days, not {} seconds",
+                    window.as_secs_f64()
+                ),
+            });
         }
         Ok(())
     }

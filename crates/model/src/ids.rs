@@ -35,6 +35,11 @@ id! {
     /// process; never reused.
     OutgoingLinkId(u64)
 }
+impl OutgoingLinkId {
+    /// No link: of a lock that was got by a management request. No link has this number.
+    pub const NONE: Self = Self(0);
+}
+
 id! {
     /// Chosen by a connection to recognise the reply to one of its commands. Unique among the
     /// open requests of that connection.

@@ -18,7 +18,9 @@ mod message_session;
 mod refusal;
 mod time;
 
-pub use entity_description::{EntityDescription, InvalidDescription, QueueDescription};
+pub use entity_description::{
+    EntityDescription, EntityStatus, InvalidDescription, MessageSessionExpiration, QueueDescription,
+};
 pub use entity_path::{EntityAddress, EntityName, InvalidAddress, NodeKind};
 pub use ids::{
     BodyId, CommitNumber, ConnectionId, EntityId, NamespaceId, OutgoingLinkId, RequestId, SequenceNumber,
@@ -26,7 +28,8 @@ pub use ids::{
 };
 pub use lock_token::{LockToken, LockTokens};
 pub use message::{
-    IncomingMessage, IncomingMessages, MessageState, PropertyOverlay, PropertyValue, ReceiveMode, Settlement,
+    DuplicateKey, IncomingMessage, IncomingMessages, MessageState, PropertyOverlay, PropertyValue,
+    ReceiveMode, Settlement,
 };
 pub use message_session::{InvalidMessageSessionId, MessageSessionId};
 pub use refusal::{Feature, Refusal, Right, SizeLimit};

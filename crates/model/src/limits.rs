@@ -52,3 +52,26 @@ pub const LOCK_TOKENS_PER_REQUEST_MAX: usize = 10_000;
 /// Bytes of names and values of the application properties that settlements may have laid over
 /// one message, all together (semantics B-7).
 pub const OVERLAY_SIZE_BYTES_MAX: usize = 64 * 1024;
+/// Default of an entity's `max_size_bytes` (Azure: 1 GB; semantics B-8).
+pub const ENTITY_SIZE_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// Smallest `max_size_bytes`.
+pub const ENTITY_SIZE_BYTES_MIN: u64 = 1024 * 1024;
+/// Shortest time to live that an entity may set.
+pub const TIME_TO_LIVE_MIN: Duration = Duration::from_secs(1);
+/// Shortest time after which an unused entity may be deleted (semantics B-98).
+pub const AUTO_DELETE_ON_IDLE_MIN: Duration = Duration::from_secs(300);
+/// For how long message-ids are remembered by default (semantics B-62).
+pub const DUPLICATE_DETECTION_WINDOW_DEFAULT: Duration = Duration::from_secs(600);
+/// The shortest memory of message-ids: what the emulator allows; Azure asks for 20 s (semantics
+/// B-62).
+pub const DUPLICATE_DETECTION_WINDOW_MIN: Duration = Duration::from_secs(5);
+/// The longest memory of message-ids (semantics B-62).
+pub const DUPLICATE_DETECTION_WINDOW_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Characters of an entity's user metadata.
+pub const USER_METADATA_CHARS_MAX: usize = 1_024;
+/// Sequence numbers that one management request may carry.
+pub const SEQUENCE_NUMBERS_PER_REQUEST_MAX: usize = 10_000;
+/// Messages that one batch deletion may remove (semantics B-55).
+pub const BATCH_DELETE_MESSAGES_MAX: u32 = 4_000;
+/// Bytes of deferred messages that one request may ask for, if it asks for several.
+pub const DEFERRED_RECEIVE_SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;

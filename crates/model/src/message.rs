@@ -1,14 +1,14 @@
 //! Messages as the broker sees them: mostly opaque bytes with a few facts beside them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::MessageSessionId;
+use crate::{MessageSessionId, Timestamp};
 
 /// A message on its way into an entity.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct IncomingMessage {
     /// The whole encoded message as it will be stored: the sender's sections, with a generated
     /// message-id where there was none.
@@ -17,7 +17,22 @@ pub struct IncomingMessage {
     pub generated_bytes: u32,
     /// `group-id`, if it was sent.
     pub message_session: Option<MessageSessionId>,
+    /// How long it lives, as the sender asked (semantics B-57); `None` is for ever.
+    pub time_to_live: Option<Duration>,
+    /// When it is to be enqueued (`x-opt-scheduled-enqueue-time`); a time that has come already
+    /// means now (semantics B-47).
+    pub scheduled_at: Option<Timestamp>,
+    /// Stands for the message-id that was sent; `None` if none was, or if the entity does not
+    /// look for duplicates.
+    pub duplicate_key: Option<DuplicateKey>,
+    /// `x-opt-partition-key`, if it was sent.
+    pub partition_key: Option<Box<str>>,
 }
+
+/// The first 128 bits of a SHA-256 hash of a message-id and its AMQP type: equal for equal ids
+/// (semantics G-19).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct DuplicateKey(pub [u8; 16]);
 
 impl IncomingMessage {
     /// The size of the message as it was sent, in bytes.
@@ -130,4 +145,7 @@ pub enum Settlement {
     DeadLetter(PropertyOverlay),
     /// Not looked at: unlock it, count nothing.
     Release,
+    /// Put aside: unlock it, count the delivery, lay the properties over it; from now on it is
+    /// found by its sequence number only (semantics B-19, B-44).
+    Defer(PropertyOverlay),
 }

@@ -1,6 +1,8 @@
 //! Everything the broker refuses, as a closed list. The texts that clients see and the AMQP
 //! conditions are made in `protocol::conditions`, the only such table.
 
+use crate::InvalidDescription;
+
 /// A right that a shared access policy gives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Right {
@@ -15,22 +17,12 @@ pub enum Right {
 /// What Service Bus has and this version of Lockstep does not have yet; refused by name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Feature {
-    /// Deferring messages and receiving them by sequence number.
-    Deferral,
-    /// Scheduled enqueueing and its cancellation.
-    Scheduling,
-    /// A message's or entity's time to live.
-    TimeToLive,
-    /// Duplicate detection.
-    DuplicateDetection,
     /// Topics, subscriptions and their rules.
     Topics,
     /// Transactions.
     Transactions,
     /// Auto-forwarding.
     Forwarding,
-    /// Batch deletion.
-    BatchDelete,
     /// Several holders of one message session.
     NonExclusiveMessageSessions,
     /// Selectors on a receiver.
@@ -50,6 +42,8 @@ pub enum SizeLimit {
     Batch,
     /// The message-session state.
     MessageSessionState,
+    /// The messages that one request asks for.
+    Answer,
 }
 
 /// Why the broker does not do what a client asked. Every refusal is final for that request and
@@ -99,6 +93,20 @@ pub enum Refusal {
     TooManyMessages,
     /// Dead-lettering a message that already is in a dead-letter queue (semantics B-38).
     AlreadyDeadLettered,
+    /// A message asked for by its sequence number is not there, not deferred or scheduled as the
+    /// request needs it, or locked (semantics A-125, B-49).
+    MessageNotFound,
+    /// An entity of that name is there already.
+    EntityAlreadyExists,
+    /// A property of an entity is outside its bounds.
+    InvalidDescription(InvalidDescription),
+    /// A property of an entity that cannot be changed differs; in the spelling of `lockstep.toml`.
+    ImmutableProperty(&'static str),
+    /// The entity's status forbids it (semantics B-97).
+    EntityDisabled,
+    /// The keys of a message, or of the messages of one batch, name different partitions
+    /// (semantics A-139, D-20).
+    PartitionKeyMismatch(&'static str),
     /// Settling on a receive-and-delete link, or another thing the mode of the link rules out.
     NotAllowedInMode,
     /// The message or request cannot be read.

@@ -39,6 +39,14 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// How long until `later`; zero if it has passed.
+    #[must_use]
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
 /// Microseconds since an arbitrary start of this process; never steps back. Not stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct MonoTime(u64);

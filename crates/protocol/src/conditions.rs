@@ -77,7 +77,8 @@ pub fn error(refusal: &Refusal, context: &RefusalContext<'_>) -> Error {
 #[must_use]
 pub const fn management_status(refusal: &Refusal) -> (i32, &'static str) {
     let status = match refusal {
-        Refusal::EntityNotFound => 404,
+        Refusal::EntityNotFound | Refusal::MessageNotFound => 404,
+        Refusal::EntityAlreadyExists => 409,
         Refusal::Unauthorized(_) | Refusal::TokenExpired => 401,
         Refusal::MessageLockLost
         | Refusal::MessageSessionLockLost
@@ -93,6 +94,10 @@ pub const fn management_status(refusal: &Refusal) -> (i32, &'static str) {
         | Refusal::IdTooLong { .. }
         | Refusal::InvalidArgument(_)
         | Refusal::InvalidField(_)
+        | Refusal::InvalidDescription(_)
+        | Refusal::ImmutableProperty(_)
+        | Refusal::EntityDisabled
+        | Refusal::PartitionKeyMismatch(_)
         | Refusal::TooManyMessages
         | Refusal::Malformed(_) => 400,
         Refusal::TooLarge { .. } | Refusal::QuotaExceeded => 403,
@@ -119,8 +124,15 @@ pub const fn condition(refusal: &Refusal) -> &'static str {
         | Refusal::MessageSessionsNotSupported
         | Refusal::MessageSessionOnSubQueue
         | Refusal::AlreadyDeadLettered
+        | Refusal::PartitionKeyMismatch(_)
         | Refusal::NotAllowedInMode => condition::NOT_ALLOWED,
-        Refusal::IdTooLong { .. } | Refusal::InvalidArgument(_) => condition::ARGUMENT_ERROR,
+        Refusal::IdTooLong { .. }
+        | Refusal::InvalidArgument(_)
+        | Refusal::InvalidDescription(_)
+        | Refusal::ImmutableProperty(_) => condition::ARGUMENT_ERROR,
+        Refusal::MessageNotFound => condition::MESSAGE_NOT_FOUND,
+        Refusal::EntityDisabled => condition::ENTITY_DISABLED,
+        Refusal::EntityAlreadyExists => condition::ENTITY_ALREADY_EXISTS,
         Refusal::InvalidField(_) => condition::INVALID_FIELD,
         Refusal::TooManyMessages => condition::ARGUMENT_OUT_OF_RANGE,
         Refusal::Malformed(_) => condition::DECODE_ERROR,
@@ -152,6 +164,8 @@ mod fixed {
     /// G-36; Go looks for the beginning.
     pub(super) const MESSAGE_LOCK_LOST: &str = "The lock supplied is invalid. Either the lock expired, or \
         the message has already been removed from the queue.";
+    pub(super) const MESSAGE_NOT_FOUND: &str = "The operation cannot be completed because a requested \
+        message was not found, or is not in a state in which the operation is possible.";
     /// A-50.
     pub(super) const MESSAGE_SESSION_LOCK_LOST: &str =
         "The session lock has expired on the MessageSession. Accept a new MessageSession.";
@@ -225,9 +239,17 @@ fn text(refusal: &Refusal, context: &RefusalContext<'_>) -> String {
         Refusal::QuotaExceeded => {
             format!("The maximum entity size has been reached or exceeded for '{path}'.")
         }
-        Refusal::Malformed(text) | Refusal::InvalidArgument(text) | Refusal::InvalidField(text) => {
-            sentence(text)
+        Refusal::Malformed(text)
+        | Refusal::InvalidArgument(text)
+        | Refusal::InvalidField(text)
+        | Refusal::PartitionKeyMismatch(text) => sentence(text),
+        Refusal::EntityDisabled => format!("Messaging entity 'sb://{host}/{path}' is currently disabled."),
+        Refusal::EntityAlreadyExists => {
+            format!("The messaging entity 'sb://{host}/{path}' already exists.")
         }
+        Refusal::InvalidDescription(problem) => sentence(&problem.to_string()),
+        Refusal::ImmutableProperty(property) => format!("The property {property} cannot be changed."),
+        Refusal::MessageNotFound => fixed::MESSAGE_NOT_FOUND.into(),
         Refusal::MessageLockLost => fixed::MESSAGE_LOCK_LOST.into(),
         Refusal::MessageSessionLockLost => fixed::MESSAGE_SESSION_LOCK_LOST.into(),
         Refusal::TokenExpired => fixed::TOKEN_EXPIRED.into(),
@@ -258,6 +280,7 @@ const fn limited_subject(limit: SizeLimit) -> &'static str {
     match limit {
         SizeLimit::Message => "The message",
         SizeLimit::Batch => "The batch of messages",
+        SizeLimit::Answer => "The answer with all messages asked for",
         SizeLimit::MessageSessionState => "The session state",
     }
 }
@@ -277,14 +300,9 @@ fn sentence(text: &str) -> String {
 /// A feature and its verb, as the subject of a sentence.
 const fn feature_subject(feature: Feature) -> &'static str {
     match feature {
-        Feature::Deferral => "Deferring messages is",
-        Feature::Scheduling => "Scheduled enqueueing (x-opt-scheduled-enqueue-time) is",
-        Feature::TimeToLive => "A time to live (header ttl, absolute-expiry-time) is",
-        Feature::DuplicateDetection => "Duplicate detection is",
         Feature::Topics => "Topics, subscriptions and rules are",
         Feature::Transactions => "Transactions are",
         Feature::Forwarding => "Auto-forwarding is",
-        Feature::BatchDelete => "Batch deletion of messages is",
         Feature::NonExclusiveMessageSessions => "Non-exclusive session filters are",
         Feature::Selectors => "Selectors and rule filters on a receiver are",
         Feature::SendVia => "Transfer destinations of a sender (send via) are",

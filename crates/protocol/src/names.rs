@@ -142,6 +142,10 @@ pub mod condition {
     pub const MESSAGE_SESSION_CANNOT_BE_LOCKED: &str = "com.microsoft:session-cannot-be-locked";
     /// 204
     pub const MESSAGE_NOT_FOUND: &str = "com.microsoft:message-not-found";
+    /// The status of the entity forbids it.
+    pub const ENTITY_DISABLED: &str = "com.microsoft:entity-disabled";
+    /// An entity of that name is there.
+    pub const ENTITY_ALREADY_EXISTS: &str = "com.microsoft:entity-already-exists";
     /// 204
     pub const MESSAGE_SESSION_NOT_FOUND: &str = "com.microsoft:session-not-found";
     /// 400
@@ -205,11 +209,11 @@ pub mod management {
     pub const PEEK_MESSAGE: &str = "com.microsoft:peek-message";
     /// Operation.
     pub const UPDATE_DISPOSITION: &str = "com.microsoft:update-disposition";
-    /// Operation of a later version.
+    /// Operation.
     pub const SCHEDULE_MESSAGE: &str = "com.microsoft:schedule-message";
-    /// Operation of a later version.
+    /// Operation.
     pub const CANCEL_SCHEDULED_MESSAGE: &str = "com.microsoft:cancel-scheduled-message";
-    /// Operation of a later version.
+    /// Operation.
     pub const RECEIVE_BY_SEQUENCE_NUMBER: &str = "com.microsoft:receive-by-sequence-number";
     /// Operation of a later version.
     pub const ADD_RULE: &str = "com.microsoft:add-rule";
@@ -217,9 +221,17 @@ pub mod management {
     pub const REMOVE_RULE: &str = "com.microsoft:remove-rule";
     /// Operation of a later version.
     pub const ENUMERATE_RULES: &str = "com.microsoft:enumerate-rules";
-    /// Operation of a later version.
+    /// Operation.
     pub const BATCH_DELETE_MESSAGES: &str = "com.microsoft:batch-delete-messages";
 
+    /// Body key: array of long.
+    pub const SEQUENCE_NUMBERS: &str = "sequence-numbers";
+    /// Body key: uint.
+    pub const RECEIVER_SETTLE_MODE: &str = "receiver-settle-mode";
+    /// Body key: timestamp.
+    pub const ENQUEUED_TIME_UTC: &str = "enqueued-time-utc";
+    /// Body key: uuid.
+    pub const LOCK_TOKEN: &str = "lock-token";
     /// Body key: array of uuid.
     pub const LOCK_TOKENS: &str = "lock-tokens";
     /// Body key: array of timestamp.

@@ -19,7 +19,7 @@ pub const SETTLEMENT_PROPERTIES_BYTES_MAX: usize = 64 * 1024;
 /// What a delivery state asks for.
 ///
 /// # Errors
-/// `NotSupported` for deferral and transactions; `InvalidArgument` for a state that is no outcome
+/// `NotSupported` for transactions; `InvalidArgument` for a state that is no outcome
 /// and for properties that no message can have.
 pub fn settlement(state: &DeliveryState) -> Result<Settlement, Refusal> {
     match state {
@@ -59,14 +59,16 @@ fn settlement_of_outcome(outcome: &Outcome) -> Result<Settlement, Refusal> {
         Outcome::Released => Ok(Settlement::Release),
         // Neither flag decides between abandon and release: .NET sends none, Python sets
         // delivery-failed (semantics B-18).
-        Outcome::Modified(Modified { undeliverable_here: Some(true), .. }) => {
-            Err(Refusal::NotSupported(Feature::Deferral))
+        Outcome::Modified(modified) => {
+            let properties = modified
+                .message_annotations
+                .as_ref()
+                .map_or(Ok(PropertyOverlay::new()), overlay_of_fields)?;
+            Ok(match modified.undeliverable_here {
+                Some(true) => Settlement::Defer(properties),
+                _ => Settlement::Abandon(properties),
+            })
         }
-        Outcome::Modified(modified) => modified
-            .message_annotations
-            .as_ref()
-            .map_or(Ok(PropertyOverlay::new()), overlay_of_fields)
-            .map(Settlement::Abandon),
         // A condition and description of the client's own are not a reason: clients expect the
         // reason to be absent unless it was given (semantics G-44).
         Outcome::Rejected(error) => {
@@ -151,6 +153,9 @@ pub fn confirmation_of(settlement: &Settlement) -> DeliveryState {
     DeliveryState::Outcome(match settlement {
         Settlement::Complete => Outcome::Accepted,
         Settlement::Abandon(_) => Outcome::Modified(Modified::default()),
+        Settlement::Defer(_) => {
+            Outcome::Modified(Modified { undeliverable_here: Some(true), ..Modified::default() })
+        }
         Settlement::DeadLetter(_) => Outcome::Rejected(None),
         Settlement::Release => Outcome::Released,
     })
@@ -261,11 +266,15 @@ mod tests {
     }
 
     #[test]
-    fn deferral_and_transactions_are_refused_by_name() {
-        assert_eq!(
-            settlement(&modified(Some(true), None, None)),
-            Err(Refusal::NotSupported(Feature::Deferral))
-        );
+    fn modified_and_undeliverable_here_is_deferral() {
+        let deferred = settlement(&modified(Some(true), None, None));
+        assert_eq!(deferred, Ok(Settlement::Defer(PropertyOverlay::new())));
+        let confirmed = confirmation_of(&deferred.expect("good"));
+        assert!(matches!(confirmed, DeliveryState::Outcome(Outcome::Modified(_))));
+    }
+
+    #[test]
+    fn transactions_are_refused_by_name() {
         let state = TransactionalState { txn_id: Bytes::from_static(b"t"), outcome: Some(Outcome::Accepted) };
         assert_eq!(
             settlement(&DeliveryState::Transactional(state)),

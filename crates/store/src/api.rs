@@ -7,7 +7,10 @@ use lockstep_model::{
 
 use crate::{
     batch::Batch,
-    records::{CounterRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord, NamespaceRecord},
+    records::{
+        CounterRecord, DuplicateRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord,
+        NamespaceRecord,
+    },
 };
 
 /// Why the store cannot do its work. After the first failure of a write or sync every further
@@ -85,6 +88,8 @@ pub trait LoadVisitor {
     fn message(&mut self, id: EntityId, sequence_number: SequenceNumber, record: MessageRecord);
     /// What settlements changed about a message that was visited before.
     fn overlay(&mut self, id: EntityId, sequence_number: SequenceNumber, record: MessageOverlayRecord);
+    /// A remembered message-id.
+    fn duplicate(&mut self, id: EntityId, record: DuplicateRecord);
 }
 
 /// A durable map. One thread writes and one thread syncs; any thread reads.

@@ -6,9 +6,12 @@ use bytes::Bytes;
 use lockstep_model::{BodyId, EntityDescription, EntityId, MessageSessionId, NamespaceId, SequenceNumber};
 
 use crate::{
-    codec,
+    codec, entity_codec,
     keys::{self, BODY_CHUNK_SIZE_BYTES, Hex},
-    records::{CounterRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord, NamespaceRecord},
+    records::{
+        CounterRecord, DuplicateRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord,
+        NamespaceRecord,
+    },
 };
 
 /// A column family.
@@ -25,6 +28,8 @@ pub enum Table {
     Bodies = 3,
     /// [`MessageSessionRecord`] by entity and message-session id.
     MessageSessions = 4,
+    /// [`DuplicateRecord`] by entity, interval and message-id.
+    Duplicates = 5,
 }
 
 /// One put or delete, encoded; borrowed from its [`Batch`].
@@ -46,6 +51,15 @@ pub enum Operation<'a> {
         /// Encoded key.
         key: &'a [u8],
     },
+    /// Remove all keys from `key` up to, but not including, `end`.
+    DeleteRange {
+        /// Column family.
+        table: Table,
+        /// Encoded first key.
+        key: &'a [u8],
+        /// Encoded end.
+        end: &'a [u8],
+    },
 }
 
 impl fmt::Debug for Operation<'_> {
@@ -55,6 +69,9 @@ impl fmt::Debug for Operation<'_> {
                 write!(f, "put {} {} ({} bytes)", table.name(), Hex(key), value.len())
             }
             Self::Delete { table, key } => write!(f, "delete {} {}", table.name(), Hex(key)),
+            Self::DeleteRange { table, key, end } => {
+                write!(f, "delete {} {} to {}", table.name(), Hex(key), Hex(end))
+            }
         }
     }
 }
@@ -83,17 +100,22 @@ struct Entry {
 #[derive(Clone, Copy)]
 enum Action {
     Delete,
+    /// The end of the range follows the key in the arena and ends here.
+    DeleteRange(usize),
     /// The value follows the key in the arena and ends here.
     PutArena(usize),
     /// The value is `shared[_]`.
     PutShared(usize),
 }
 
-/// The value of a put, as the batch holds it.
+/// What happens to a key, as the batch holds it.
 #[derive(Clone, Copy)]
-pub(crate) enum Value<'a> {
-    Arena(&'a [u8]),
-    Shared(&'a Bytes),
+pub(crate) enum Change<'a> {
+    Delete,
+    /// Up to, but not including, this key.
+    DeleteRange(&'a [u8]),
+    Put(&'a [u8]),
+    PutShared(&'a Bytes),
 }
 
 impl Batch {
@@ -123,22 +145,24 @@ impl Batch {
 
     /// Its operations, in order.
     pub fn operations(&self) -> impl Iterator<Item = Operation<'_>> {
-        self.rows().map(|(table, key, value)| match value {
-            None => Operation::Delete { table, key },
-            Some(Value::Arena(value)) => Operation::Put { table, key, value },
-            Some(Value::Shared(value)) => Operation::Put { table, key, value },
+        self.rows().map(|(table, key, change)| match change {
+            Change::Delete => Operation::Delete { table, key },
+            Change::DeleteRange(end) => Operation::DeleteRange { table, key, end },
+            Change::Put(value) => Operation::Put { table, key, value },
+            Change::PutShared(value) => Operation::Put { table, key, value },
         })
     }
 
-    /// Its operations, in order: table, key, and the value of a put.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (Table, &[u8], Option<Value<'_>>)> {
+    /// Its operations, in order: table, key, and what happens to it.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Table, &[u8], Change<'_>)> {
         self.entries.iter().map(|entry| {
-            let value = match entry.action {
-                Action::Delete => None,
-                Action::PutArena(end) => Some(Value::Arena(&self.arena[entry.key_end..end])),
-                Action::PutShared(index) => Some(Value::Shared(&self.shared[index])),
+            let change = match entry.action {
+                Action::Delete => Change::Delete,
+                Action::DeleteRange(end) => Change::DeleteRange(&self.arena[entry.key_end..end]),
+                Action::PutArena(end) => Change::Put(&self.arena[entry.key_end..end]),
+                Action::PutShared(index) => Change::PutShared(&self.shared[index]),
             };
-            (entry.table, &self.arena[entry.key_at..entry.key_end], value)
+            (entry.table, &self.arena[entry.key_at..entry.key_end], change)
         })
     }
 
@@ -155,6 +179,7 @@ impl Batch {
             key_end: entry.key_end + arena_at,
             action: match entry.action {
                 Action::Delete => Action::Delete,
+                Action::DeleteRange(end) => Action::DeleteRange(end + arena_at),
                 Action::PutArena(end) => Action::PutArena(end + arena_at),
                 Action::PutShared(index) => Action::PutShared(index + shared_at),
             },
@@ -171,7 +196,11 @@ impl Batch {
 
     /// Writes an entity definition, under the id of its main store.
     pub fn put_entity(&mut self, id: EntityId, description: &EntityDescription) {
-        self.put(Table::System, |to| keys::put_entity(to, id), |to| codec::encode_entity(to, description));
+        self.put(
+            Table::System,
+            |to| keys::put_entity(to, id),
+            |to| entity_codec::encode_entity(to, description),
+        );
     }
 
     /// Writes a message store's counters.
@@ -275,6 +304,47 @@ impl Batch {
         self.delete(Table::MessageSessions, |to| keys::put_message_session(to, id, session));
     }
 
+    /// Remembers a message-id.
+    pub fn put_duplicate(&mut self, id: EntityId, record: &DuplicateRecord) {
+        self.put(
+            Table::Duplicates,
+            |to| keys::put_duplicate(to, id, record.interval, record.key),
+            |to| codec::encode_duplicate(to, record.accepted_at),
+        );
+    }
+
+    /// Forgets the message-ids of all intervals before `interval`.
+    pub fn delete_duplicates_before(&mut self, id: EntityId, interval: u32) {
+        let (key_at, key_end) = self.key(|to| keys::put_duplicate_interval(to, id, 0));
+        keys::put_duplicate_interval(&mut self.arena, id, interval);
+        let end = self.arena.len();
+        self.size_bytes += end - key_at;
+        let action = Action::DeleteRange(end);
+        self.entries.push(Entry { table: Table::Duplicates, key_at, key_end, action });
+    }
+
+    /// Removes an entity definition (neither its counters nor its messages).
+    pub fn delete_entity(&mut self, id: EntityId) {
+        self.delete(Table::System, |to| keys::put_entity(to, id));
+    }
+
+    /// Removes every row of one message store: messages, what settlements changed about them,
+    /// message-session states and remembered message-ids. Bodies stay: they belong to no store.
+    pub fn delete_rows_of(&mut self, id: EntityId) {
+        for table in [Table::Messages, Table::Overlays, Table::MessageSessions, Table::Duplicates] {
+            let (key_at, key_end) = self.key(|to| keys::put_rows_of(to, id.raw()));
+            keys::put_rows_of(&mut self.arena, id.raw() + 1);
+            let end = self.arena.len();
+            self.size_bytes += end - key_at;
+            self.entries.push(Entry { table, key_at, key_end, action: Action::DeleteRange(end) });
+        }
+    }
+
+    /// Removes a message store's counters.
+    pub fn delete_counter(&mut self, id: EntityId) {
+        self.delete(Table::System, |to| keys::put_counter(to, id));
+    }
+
     /// Removes a body row by its key.
     pub(crate) fn delete_raw(&mut self, table: Table, key: &[u8]) {
         self.delete(table, |to| to.extend_from_slice(key));
@@ -322,7 +392,7 @@ mod tests {
             .operations()
             .map(|operation| match operation {
                 Operation::Put { value, .. } => Some(value.len()),
-                Operation::Delete { .. } => None,
+                Operation::Delete { .. } | Operation::DeleteRange { .. } => None,
             })
             .collect()
     }
@@ -348,6 +418,7 @@ mod tests {
             batch.put_counter(queue(), CounterRecord { last_sequence_number: SequenceNumber(from) });
             batch.put_body(NAMESPACE, BodyId(from), Bytes::from(vec![7; from as usize]));
             batch.delete_overlay(queue(), SequenceNumber(from));
+            batch.delete_duplicates_before(queue(), from as u32);
         };
         let (mut whole, mut first, mut second) = (Batch::new(), Batch::new(), Batch::new());
         parts(&mut whole, 1);
@@ -358,7 +429,7 @@ mod tests {
         first.append(Batch::new());
         assert!(first.operations().eq(whole.operations()));
         assert_eq!(first.size_bytes(), whole.size_bytes());
-        assert_eq!(first.len(), 6);
+        assert_eq!(first.len(), 8);
     }
 
     #[test]

@@ -2,12 +2,11 @@
 //! is strict: an unknown version, an unknown flag or a byte too many is a damaged row, because a
 //! row that is half understood would be written back half.
 
-use std::time::Duration;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use lockstep_model::{
-    BodyId, EntityDescription, EntityName, MessageSessionId, MessageState, PropertyOverlay, PropertyValue,
-    QueueDescription, SequenceNumber, Timestamp,
+    BodyId, MessageSessionId, MessageState, PropertyOverlay, PropertyValue, SequenceNumber, Timestamp,
 };
 
 use crate::records::{
@@ -17,14 +16,15 @@ use crate::records::{
 /// Why a value does not decode.
 pub(crate) type Problem = &'static str;
 
-/// The version that all kinds of records have so far. A kind that changes gets a constant of its
-/// own and goes on reading the old one.
+/// The version of kinds of records that never changed. A kind that changes gets a constant of its
+/// own and goes on reading the old ones.
 const VERSION: u8 = 1;
+/// Version 2: expiry, and whether it was scheduled.
+const MESSAGE_VERSION: u8 = 2;
 
 const HAS_MESSAGE_SESSION: u8 = 0b1;
-const REQUIRES_SESSION: u8 = 0b1;
-const AUTO_RENEW_WHILE_LINK_OPEN: u8 = 0b10;
-const KIND_QUEUE: u8 = 1;
+const HAS_EXPIRY: u8 = 0b10;
+const WAS_SCHEDULED: u8 = 0b100;
 const VALUE_ENCODED: u8 = 0;
 const VALUE_TEXT: u8 = 1;
 
@@ -37,43 +37,6 @@ pub(crate) fn encode_namespace(to: &mut Vec<u8>, record: &NamespaceRecord) {
 pub(crate) fn decode_namespace(value: &[u8]) -> Result<NamespaceRecord, Problem> {
     let mut from = Reader::versioned(value)?;
     Ok(NamespaceRecord { last_entity_number: from.u32()?, name: from.remaining_text()?.into() })
-}
-
-pub(crate) fn encode_entity(to: &mut Vec<u8>, description: &EntityDescription) {
-    let EntityDescription::Queue(queue) = description;
-    to.push(VERSION);
-    to.push(KIND_QUEUE);
-    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
-    to.push(
-        flag(queue.requires_session, REQUIRES_SESSION)
-            | flag(queue.auto_renew_while_link_open, AUTO_RENEW_WHILE_LINK_OPEN),
-    );
-    to.extend_from_slice(&queue.lock_duration.as_secs().to_be_bytes());
-    to.extend_from_slice(&queue.lock_duration.subsec_nanos().to_be_bytes());
-    to.extend_from_slice(&queue.max_delivery_count.to_be_bytes());
-    to.extend_from_slice(&queue.max_message_size_bytes.to_be_bytes());
-    to.extend_from_slice(queue.name.as_str().as_bytes());
-}
-
-pub(crate) fn decode_entity(value: &[u8]) -> Result<EntityDescription, Problem> {
-    let mut from = Reader::versioned(value)?;
-    if from.u8()? != KIND_QUEUE {
-        return Err("the kind of entity is unknown");
-    }
-    let flags = from.flags(REQUIRES_SESSION | AUTO_RENEW_WHILE_LINK_OPEN)?;
-    let (seconds, nanos) = (from.u64()?, from.u32()?);
-    if nanos >= 1_000_000_000 {
-        return Err("the lock duration is no duration");
-    }
-    let (max_delivery_count, max_message_size_bytes) = (from.u32()?, from.u64()?);
-    let name = EntityName::new(from.remaining_text()?).map_err(|_| "the name is no entity name")?;
-    let mut queue = QueueDescription::new(name);
-    queue.requires_session = flags & REQUIRES_SESSION != 0;
-    queue.auto_renew_while_link_open = flags & AUTO_RENEW_WHILE_LINK_OPEN != 0;
-    queue.lock_duration = Duration::new(seconds, nanos);
-    queue.max_delivery_count = max_delivery_count;
-    queue.max_message_size_bytes = max_message_size_bytes;
-    Ok(EntityDescription::Queue(queue))
 }
 
 pub(crate) fn encode_counter(to: &mut Vec<u8>, record: CounterRecord) {
@@ -89,29 +52,38 @@ pub(crate) fn decode_counter(value: &[u8]) -> Result<CounterRecord, Problem> {
 }
 
 pub(crate) fn encode_message(to: &mut Vec<u8>, record: &MessageRecord) {
-    let (flags, session) = match &record.message_session {
-        Some(session) => (HAS_MESSAGE_SESSION, session.as_str()),
-        None => (0, ""),
-    };
-    to.push(VERSION);
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    to.push(MESSAGE_VERSION);
     to.push(record.state as u8);
-    to.push(flags);
+    to.push(
+        flag(record.message_session.is_some(), HAS_MESSAGE_SESSION)
+            | flag(record.expires_at.is_some(), HAS_EXPIRY)
+            | flag(record.was_scheduled, WAS_SCHEDULED),
+    );
     to.extend_from_slice(&record.enqueued_at.unix_millis().to_be_bytes());
+    if let Some(time) = record.expires_at {
+        to.extend_from_slice(&time.unix_millis().to_be_bytes());
+    }
     to.extend_from_slice(&record.body.0.to_be_bytes());
     to.extend_from_slice(&record.size_bytes.to_be_bytes());
-    to.extend_from_slice(session.as_bytes());
+    to.extend_from_slice(record.message_session.as_ref().map_or("", |id| id.as_str()).as_bytes());
 }
 
 pub(crate) fn decode_message(value: &[u8]) -> Result<MessageRecord, Problem> {
-    let mut from = Reader::versioned(value)?;
+    let (version, mut from) = Reader::of_versions(value, VERSION..=MESSAGE_VERSION)?;
     let state = match from.u8()? {
         0 => MessageState::Active,
         1 => MessageState::Deferred,
         2 => MessageState::Scheduled,
         _ => return Err("the message state is unknown"),
     };
-    let flags = from.flags(HAS_MESSAGE_SESSION)?;
-    let enqueued_at = Timestamp::from_unix_millis(from.i64()?);
+    let flags = from.flags(match version {
+        VERSION => HAS_MESSAGE_SESSION,
+        _ => HAS_MESSAGE_SESSION | HAS_EXPIRY | WAS_SCHEDULED,
+    })?;
+    let mut time = || Ok(Timestamp::from_unix_millis(from.i64()?));
+    let enqueued_at = time()?;
+    let expires_at = (flags & HAS_EXPIRY != 0).then(&mut time).transpose()?;
     let (body, size_bytes) = (BodyId(from.u64()?), from.u32()?);
     let message_session = if flags & HAS_MESSAGE_SESSION == 0 {
         from.end()?;
@@ -120,7 +92,27 @@ pub(crate) fn decode_message(value: &[u8]) -> Result<MessageRecord, Problem> {
         let id = from.remaining_text()?;
         Some(MessageSessionId::new(id).map_err(|_| "the session id is longer than 128 characters")?)
     };
-    Ok(MessageRecord { state, enqueued_at, body, size_bytes, message_session })
+    Ok(MessageRecord {
+        state,
+        enqueued_at,
+        expires_at,
+        was_scheduled: flags & WAS_SCHEDULED != 0,
+        body,
+        size_bytes,
+        message_session,
+    })
+}
+
+pub(crate) fn encode_duplicate(to: &mut Vec<u8>, accepted_at: Timestamp) {
+    to.push(VERSION);
+    to.extend_from_slice(&accepted_at.unix_millis().to_be_bytes());
+}
+
+pub(crate) fn decode_duplicate(value: &[u8]) -> Result<Timestamp, Problem> {
+    let mut from = Reader::versioned(value)?;
+    let accepted_at = Timestamp::from_unix_millis(from.i64()?);
+    from.end()?;
+    Ok(accepted_at)
 }
 
 pub(crate) fn encode_overlay(to: &mut Vec<u8>, record: &MessageOverlayRecord) {
@@ -185,31 +177,45 @@ pub(crate) fn decode_u32(value: &[u8]) -> Result<u32, Problem> {
 
 /// A length as `u32`, then the bytes. A property comes from one AMQP frame or management request,
 /// which the broker bounds far below 4 GiB.
-fn put_sized(to: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_sized(to: &mut Vec<u8>, bytes: &[u8]) {
     let size = u32::try_from(bytes.len()).expect("a property is smaller than 4 GiB");
     to.extend_from_slice(&size.to_be_bytes());
     to.extend_from_slice(bytes);
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Problem> {
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(bytes).map_err(|_| "a text is not UTF-8")
 }
 
 const TOO_SHORT: Problem = "the value ends too early";
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     /// Starts behind the version byte.
-    fn versioned(value: &'a [u8]) -> Result<Self, Problem> {
+    pub(crate) fn versioned(value: &'a [u8]) -> Result<Self, Problem> {
+        Ok(Self::of_versions(value, VERSION..=VERSION)?.1)
+    }
+
+    /// The version byte, and a reader that starts behind it.
+    pub(crate) fn of_versions(value: &'a [u8], known: RangeInclusive<u8>) -> Result<(u8, Self), Problem> {
         let mut reader = Self { rest: value };
-        if reader.u8()? == VERSION {
-            Ok(reader)
+        let version = reader.u8()?;
+        if known.contains(&version) {
+            Ok((version, reader))
         } else {
             Err("the version of the record is unknown; a newer broker may have written it")
         }
+    }
+
+    pub(crate) const fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], Problem> {
@@ -224,15 +230,15 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, Problem> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Problem> {
         Ok(u8::from_be_bytes(self.array()?))
     }
 
-    fn u32(&mut self) -> Result<u32, Problem> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Problem> {
         Ok(u32::from_be_bytes(self.array()?))
     }
 
-    fn u64(&mut self) -> Result<u64, Problem> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Problem> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
@@ -240,21 +246,21 @@ impl<'a> Reader<'a> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    fn flags(&mut self, known: u8) -> Result<u8, Problem> {
+    pub(crate) fn flags(&mut self, known: u8) -> Result<u8, Problem> {
         let flags = self.u8()?;
         if flags & !known == 0 { Ok(flags) } else { Err("a flag is unknown") }
     }
 
-    fn sized(&mut self) -> Result<&'a [u8], Problem> {
+    pub(crate) fn sized(&mut self) -> Result<&'a [u8], Problem> {
         let size = self.u32()?;
         self.take(usize::try_from(size).map_err(|_| TOO_SHORT)?)
     }
 
-    fn remaining_text(self) -> Result<&'a str, Problem> {
+    pub(crate) fn remaining_text(self) -> Result<&'a str, Problem> {
         text(self.rest)
     }
 
-    fn end(self) -> Result<(), Problem> {
+    pub(crate) fn end(self) -> Result<(), Problem> {
         if self.rest.is_empty() { Ok(()) } else { Err("the value has bytes behind its end") }
     }
 }
@@ -275,6 +281,8 @@ mod tests {
             enqueued_at: Timestamp::from_unix_millis(-5),
             body: BodyId(u64::MAX),
             size_bytes: 77,
+            expires_at: session.map(|_| Timestamp::from_unix_millis(9)),
+            was_scheduled: session.is_some(),
             message_session: session.map(|id| MessageSessionId::new(id).expect("short")),
         }
     }
@@ -287,14 +295,35 @@ mod tests {
                 &MessageRecord {
                     state: MessageState::Active,
                     enqueued_at: Timestamp::from_unix_millis(0x0102),
+                    expires_at: Some(Timestamp::from_unix_millis(0x0a0b)),
+                    was_scheduled: true,
                     body: BodyId(0x0304),
                     size_bytes: 0x0506,
                     message_session: Some(MessageSessionId::new("ab").expect("short")),
                 },
             );
         });
-        let expected = [1, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 5, 6, b'a', b'b'];
-        assert_eq!(value, expected);
+        let expected = [
+            &[2, 0, 0b111, 0, 0, 0, 0, 0, 0, 1, 2][..],
+            &[0, 0, 0, 0, 0, 0, 0xa, 0xb],
+            &[0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 5, 6, b'a', b'b'],
+        ];
+        assert_eq!(value, expected.concat());
+    }
+
+    #[test]
+    fn a_message_of_version_1_is_read() {
+        let value = [1, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 5, 6, b'a', b'b'];
+        let expected = MessageRecord {
+            state: MessageState::Active,
+            enqueued_at: Timestamp::from_unix_millis(0x0102),
+            expires_at: None,
+            was_scheduled: false,
+            body: BodyId(0x0304),
+            size_bytes: 0x0506,
+            message_session: Some(MessageSessionId::new("ab").expect("short")),
+        };
+        assert_eq!(decode_message(&value), Ok(expected));
     }
 
     #[test]
@@ -319,17 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn definitions_and_counters_come_back() {
-        let mut queue = QueueDescription::new(EntityName::new("Orders/EU").expect("valid"));
-        queue.requires_session = true;
-        queue.lock_duration = Duration::new(61, 500_000_000);
-        queue.auto_renew_while_link_open = true;
-        let entity = EntityDescription::Queue(queue);
-        let value = encoded(|to| encode_entity(to, &entity));
-        let EntityDescription::Queue(back) = decode_entity(&value).expect("decodes");
-        assert_eq!(back.name.as_str(), "Orders/EU");
-        assert_eq!(EntityDescription::Queue(back), entity);
-
+    fn counters_states_and_remembered_ids_come_back() {
         let namespace = NamespaceRecord { name: "sbtest".into(), last_entity_number: 9 };
         assert_eq!(decode_namespace(&encoded(|to| encode_namespace(to, &namespace))), Ok(namespace));
         let counter = CounterRecord { last_sequence_number: SequenceNumber(1 << 40) };
@@ -339,6 +358,8 @@ mod tests {
             state: Bytes::from_static(b"\0opaque"),
         };
         assert_eq!(decode_message_session(&encoded(|to| encode_message_session(to, &state))), Ok(state));
+        let at = Timestamp::from_unix_millis(7);
+        assert_eq!(decode_duplicate(&encoded(|to| encode_duplicate(to, at))), Ok(at));
     }
 
     #[test]
@@ -364,9 +385,9 @@ mod tests {
             value[at] = byte;
             decode_message(&value).expect_err("refused")
         };
-        assert!(changed(0, 2).contains("version"));
+        assert!(changed(0, 3).contains("version"));
         assert!(changed(1, 3).contains("state"));
-        assert!(changed(2, 2).contains("flag"));
+        assert!(changed(2, 8).contains("flag"));
         assert_eq!(decode_message(&[&good[..], b"x"].concat()), Err("the value has bytes behind its end"));
         assert!(decode_counter(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
         assert!(decode_u64(&[1; 7]).is_err());

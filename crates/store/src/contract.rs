@@ -6,13 +6,13 @@ use std::{fs, path::Path};
 
 use bytes::Bytes;
 use lockstep_model::{
-    BodyId, CommitNumber, EntityDescription, EntityId, EntityName, MessageSessionId, MessageState,
-    NamespaceId, PropertyOverlay, PropertyValue, QueueDescription, SequenceNumber, Timestamp,
+    BodyId, CommitNumber, DuplicateKey, EntityDescription, EntityId, EntityName, MessageSessionId,
+    MessageState, NamespaceId, PropertyOverlay, PropertyValue, QueueDescription, SequenceNumber, Timestamp,
 };
 
 use crate::{
-    Batch, CounterRecord, FaultStore, Faults, LoadVisitor, MemoryStore, MessageOverlayRecord, MessageRecord,
-    MessageSessionRecord, NamespaceRecord, Store, StoreError,
+    Batch, CounterRecord, DuplicateRecord, FaultStore, Faults, LoadVisitor, MemoryStore,
+    MessageOverlayRecord, MessageRecord, MessageSessionRecord, NamespaceRecord, Store, StoreError,
 };
 
 /// A store under test.
@@ -122,6 +122,8 @@ macro_rules! contract {
             every_kind_of_row_is_loaded_in_order,
             later_operations_of_a_batch_win,
             deleted_rows_are_gone_and_deleting_nothing_is_no_error,
+            remembered_ids_are_forgotten_by_intervals,
+            the_rows_of_one_store_are_deleted_together,
             a_write_is_seen_before_it_is_synced,
             a_crash_leaves_what_was_synced_and_at_most_a_prefix_of_the_rest,
             a_closed_store_comes_back_whole,
@@ -158,12 +160,18 @@ fn session(id: &str) -> MessageSessionId {
 
 fn message(body: u64, message_session: Option<&str>) -> MessageRecord {
     MessageRecord {
+        expires_at: None,
+        was_scheduled: false,
         state: MessageState::Active,
         enqueued_at: Timestamp::from_unix_millis(1_000),
         body: BodyId(body),
         size_bytes: 4,
         message_session: message_session.map(session),
     }
+}
+
+fn duplicate(interval: u32, key: u8) -> DuplicateRecord {
+    DuplicateRecord { interval, key: DuplicateKey([key; 16]), accepted_at: Timestamp::from_unix_millis(7) }
 }
 
 fn state(bytes: &[u8]) -> MessageSessionRecord {
@@ -206,6 +214,9 @@ impl LoadVisitor for Rows {
     fn overlay(&mut self, id: EntityId, sequence_number: SequenceNumber, record: MessageOverlayRecord) {
         self.push("overlay", &(id.number(), sequence_number.0, record.delivery_count));
     }
+    fn duplicate(&mut self, id: EntityId, record: DuplicateRecord) {
+        self.push("duplicate", &(id.number(), record.interval, record.key.0[0]));
+    }
 }
 
 fn rows(store: &dyn Store) -> Vec<String> {
@@ -233,6 +244,7 @@ fn every_kind_of_row_is_loaded_in_order<B: Backend>() {
         batch.put_entity(queue(2), &EntityDescription::Queue(description));
         batch.put_namespace(NAMESPACE, &NamespaceRecord { name: "sbtest".into(), last_entity_number: 2 });
         batch.put_body(NAMESPACE, BodyId(1), Bytes::from_static(b"body"));
+        batch.put_duplicate(queue(2), &duplicate(7, 1));
     });
     assert_eq!(
         rows(backend.store()),
@@ -246,6 +258,7 @@ fn every_kind_of_row_is_loaded_in_order<B: Backend>() {
             "message (2, 1, 1)",
             "message (2, 256, 2)",
             "overlay (2, 1, 3)",
+            "duplicate (2, 7, 1)",
         ]
     );
 }
@@ -281,6 +294,56 @@ fn deleted_rows_are_gone_and_deleting_nothing_is_no_error<B: Backend>() {
     assert!(rows(backend.store()).is_empty());
     assert_eq!(backend.store().read_bodies(NAMESPACE, &[BodyId(1)]).expect("readable"), [None]);
     assert_eq!(backend.store().read_message_session(queue(1), &session("s")).expect("readable"), None);
+}
+
+fn remembered_ids_are_forgotten_by_intervals<B: Backend>() {
+    let backend = B::create();
+    write(backend.store(), 1, |batch| {
+        for interval in [1, 2, 3, 300] {
+            batch.put_duplicate(queue(1), &duplicate(interval, 5));
+            batch.put_duplicate(queue(2), &duplicate(interval, 6));
+        }
+    });
+    write(backend.store(), 2, |batch| {
+        batch.delete_duplicates_before(queue(1), 3);
+        // Operations count in their order: this one comes after the range was deleted.
+        batch.put_duplicate(queue(1), &duplicate(2, 9));
+    });
+    let left = |entity: u32| {
+        let rows = rows(backend.store());
+        rows.into_iter().filter(|row| row.starts_with(&format!("duplicate ({entity}"))).collect::<Vec<_>>()
+    };
+    assert_eq!(left(1), ["duplicate (1, 2, 9)", "duplicate (1, 3, 5)", "duplicate (1, 300, 5)"]);
+    assert_eq!(left(2).len(), 4);
+}
+
+fn the_rows_of_one_store_are_deleted_together<B: Backend>() {
+    let backend = B::create();
+    let fill = |batch: &mut Batch, id: EntityId| {
+        batch.put_message(id, SequenceNumber(1), &message(1, Some("s")));
+        batch.put_message(id, SequenceNumber(u64::MAX), &message(1, Some("s")));
+        batch.put_overlay(id, SequenceNumber(1), &MessageOverlayRecord::default());
+        batch.put_message_session(id, &session("s"), &state(b"x"));
+        batch.put_duplicate(id, &duplicate(u32::MAX, 0xff));
+    };
+    write(backend.store(), 1, |batch| {
+        for number in 1..=3 {
+            fill(batch, queue(number));
+        }
+        batch.put_entity(
+            queue(2),
+            &EntityDescription::Queue(QueueDescription::new(EntityName::new("Orders").expect("valid"))),
+        );
+        batch.put_counter(queue(2), CounterRecord::default());
+    });
+    write(backend.store(), 2, |batch| {
+        batch.delete_rows_of(queue(2));
+        batch.delete_entity(queue(2));
+        batch.delete_counter(queue(2));
+    });
+    let left = rows(backend.store());
+    assert_eq!(left.len(), 10, "{left:?}");
+    assert!(left.iter().all(|row| !row.contains("(2, ")), "{left:?}");
 }
 
 fn a_write_is_seen_before_it_is_synced<B: Backend>() {

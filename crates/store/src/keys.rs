@@ -10,10 +10,9 @@
 //! | `Overlays` | `mut` | `entity: u64` `sequence number: u64` |
 //! | `Bodies` | `body` | `namespace: u32` `body: u64` `chunk: u16` |
 //! | `MessageSessions` | `sess` | `entity: u64` `id: UTF-8, the rest` |
-//!
-//! A sixth family, `dedup`, is reserved for the history of message-ids and does not exist yet.
+//! | `Duplicates` | `dedup` | `entity: u64` `interval: u32` `hash of the message-id: 16 bytes` |
 
-use lockstep_model::{BodyId, EntityId, MessageSessionId, NamespaceId, SequenceNumber};
+use lockstep_model::{BodyId, DuplicateKey, EntityId, MessageSessionId, NamespaceId, SequenceNumber};
 
 use crate::{api::StoreError, batch::Table};
 
@@ -51,8 +50,8 @@ pub(crate) enum SystemRow {
 
 impl Table {
     /// Every column family, in the order in which they are loaded.
-    pub const ALL: [Self; 5] =
-        [Self::System, Self::Messages, Self::Overlays, Self::Bodies, Self::MessageSessions];
+    pub const ALL: [Self; 6] =
+        [Self::System, Self::Messages, Self::Overlays, Self::Bodies, Self::MessageSessions, Self::Duplicates];
 
     /// Its name on disk and in error texts. RocksDB demands that one family is called `default`.
     #[must_use]
@@ -63,6 +62,7 @@ impl Table {
             Self::Overlays => "mut",
             Self::Bodies => "body",
             Self::MessageSessions => "sess",
+            Self::Duplicates => "dedup",
         }
     }
 }
@@ -74,6 +74,8 @@ pub(crate) const COMMIT_NUMBER: [u8; 1] = [SystemKey::CommitNumber as u8];
 
 /// Bytes of a row's key in [`Table::Messages`] and [`Table::Overlays`].
 const MESSAGE_KEY_SIZE_BYTES: usize = 16;
+/// Bytes of a row's key in [`Table::Duplicates`].
+const DUPLICATE_KEY_SIZE_BYTES: usize = 28;
 /// Bytes of a row's key in [`Table::Bodies`].
 const BODY_KEY_SIZE_BYTES: usize = 14;
 
@@ -109,6 +111,32 @@ pub(crate) fn body(namespace: NamespaceId, body: BodyId, chunk: u16) -> [u8; BOD
 pub(crate) fn put_message_session(to: &mut Vec<u8>, id: EntityId, session: &MessageSessionId) {
     to.extend_from_slice(&id.raw().to_be_bytes());
     to.extend_from_slice(session.as_str().as_bytes());
+}
+
+/// What the keys of all rows of a message store begin with, in every table but
+/// [`Table::System`] and [`Table::Bodies`].
+pub(crate) fn put_rows_of(to: &mut Vec<u8>, raw_id: u64) {
+    to.extend_from_slice(&raw_id.to_be_bytes());
+}
+
+pub(crate) fn put_duplicate(to: &mut Vec<u8>, id: EntityId, interval: u32, key: DuplicateKey) {
+    put_duplicate_interval(to, id, interval);
+    to.extend_from_slice(&key.0);
+}
+
+/// What the keys of all message-ids of one interval begin with; also the end of the range before.
+pub(crate) fn put_duplicate_interval(to: &mut Vec<u8>, id: EntityId, interval: u32) {
+    to.extend_from_slice(&id.raw().to_be_bytes());
+    to.extend_from_slice(&interval.to_be_bytes());
+}
+
+pub(crate) fn parse_duplicate(key: &[u8]) -> Result<(EntityId, u32, DuplicateKey), StoreError> {
+    let wrong = || damaged(Table::Duplicates, key, "its key does not have 28 bytes");
+    let key: &[u8; DUPLICATE_KEY_SIZE_BYTES] = key.try_into().map_err(|_| wrong())?;
+    let (entity, rest) = key.split_first_chunk::<8>().ok_or_else(wrong)?;
+    let (interval, rest) = rest.split_first_chunk::<4>().ok_or_else(wrong)?;
+    let hash = rest.try_into().map_err(|_| wrong())?;
+    Ok((EntityId::from_raw(u64::from_be_bytes(*entity)), u32::from_be_bytes(*interval), DuplicateKey(hash)))
 }
 
 /// The number of the last row of a body: all rows before it are full, it is not.
@@ -209,7 +237,7 @@ mod tests {
 
     #[test]
     fn column_families_keep_their_names() {
-        assert_eq!(Table::ALL.map(Table::name), ["default", "meta", "mut", "body", "sess"]);
+        assert_eq!(Table::ALL.map(Table::name), ["default", "meta", "mut", "body", "sess", "dedup"]);
     }
 
     #[test]
@@ -261,6 +289,22 @@ mod tests {
             let key = made(|to| put_message_session(to, entity(1, 7), &session));
             assert_eq!(parse_message_session(&key).expect("valid"), (entity(1, 7), session));
         }
+    }
+
+    #[test]
+    fn remembered_message_ids_sort_by_entity_then_interval() {
+        let key = |e, i, k| made(|to| put_duplicate(to, e, i, DuplicateKey([k; 16])));
+        let sorted = [
+            key(entity(1, 1), 1, 0xff),
+            made(|to| put_duplicate_interval(to, entity(1, 1), 2)),
+            key(entity(1, 1), 2, 0),
+            key(entity(1, 1), 256, 0),
+            key(entity(1, 2), 0, 7),
+        ];
+        assert!(sorted.is_sorted());
+        let parsed = parse_duplicate(&sorted[4]).expect("valid");
+        assert_eq!(parsed, (entity(1, 2), 0, DuplicateKey([7; 16])));
+        assert!(parse_duplicate(&sorted[1]).is_err());
     }
 
     #[test]

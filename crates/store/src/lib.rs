@@ -11,6 +11,7 @@ mod batch;
 mod codec;
 #[cfg(test)]
 mod contract;
+mod entity_codec;
 mod fault;
 mod keys;
 mod load;
@@ -24,7 +25,8 @@ pub use batch::{Batch, Operation, Table};
 pub use fault::{FaultStore, Faults};
 pub use memory::MemoryStore;
 pub use records::{
-    CounterRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord, NamespaceRecord,
+    CounterRecord, DuplicateRecord, MessageOverlayRecord, MessageRecord, MessageSessionRecord,
+    NamespaceRecord,
 };
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksOptions, RocksStore};

@@ -5,13 +5,14 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     api::{LoadVisitor, StoreError},
     batch::Table,
-    codec,
+    codec, entity_codec,
     keys::{self, BODY_CHUNK_SIZE_BYTES, SystemRow, damaged},
+    records::DuplicateRecord,
 };
 
 /// The tables that [`visit_row`] takes, in the order that [`LoadVisitor`] promises.
-pub(crate) const LOAD_ORDER: [Table; 4] =
-    [Table::System, Table::MessageSessions, Table::Messages, Table::Overlays];
+pub(crate) const LOAD_ORDER: [Table; 5] =
+    [Table::System, Table::MessageSessions, Table::Messages, Table::Overlays, Table::Duplicates];
 
 /// Decodes one row and hands it to the visitor. Rows of the engine's own are passed over.
 pub(crate) fn visit_row(
@@ -25,7 +26,7 @@ pub(crate) fn visit_row(
         Table::System => match keys::parse_system(key)? {
             SystemRow::Format | SystemRow::CommitNumber => {}
             SystemRow::Namespace(id) => visitor.namespace(id, codec::decode_namespace(value).map_err(bad)?),
-            SystemRow::Entity(id) => visitor.entity(id, codec::decode_entity(value).map_err(bad)?),
+            SystemRow::Entity(id) => visitor.entity(id, entity_codec::decode_entity(value).map_err(bad)?),
             SystemRow::Counter(id) => visitor.counter(id, codec::decode_counter(value).map_err(bad)?),
         },
         Table::MessageSessions => {
@@ -39,6 +40,11 @@ pub(crate) fn visit_row(
         Table::Overlays => {
             let (id, sequence_number) = keys::parse_message(table, key)?;
             visitor.overlay(id, sequence_number, codec::decode_overlay(value).map_err(bad)?);
+        }
+        Table::Duplicates => {
+            let (id, interval, key) = keys::parse_duplicate(key)?;
+            let accepted_at = codec::decode_duplicate(value).map_err(bad)?;
+            visitor.duplicate(id, DuplicateRecord { interval, key, accepted_at });
         }
         Table::Bodies => {}
     }

@@ -10,7 +10,7 @@ use lockstep_model::{BodyId, CommitNumber, EntityId, MessageSessionId, Namespace
 
 use crate::{
     api::{LoadVisitor, Store, StoreError},
-    batch::{Batch, Table, Value},
+    batch::{Batch, Change, Table},
     codec,
     keys::{self, damaged},
     load::{self, LOAD_ORDER},
@@ -47,16 +47,17 @@ impl Rows {
     }
 
     fn apply(&mut self, batch: &Batch) {
-        for (table, key, value) in batch.rows() {
+        for (table, key, change) in batch.rows() {
             let rows = &mut self.0[table as usize];
-            match value {
-                None => {
+            match change {
+                Change::Delete => {
                     rows.remove(key);
                 }
-                Some(Value::Arena(value)) => {
+                Change::DeleteRange(end) => rows.retain(|row, _| &row[..] < key || &row[..] >= end),
+                Change::Put(value) => {
                     rows.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
                 }
-                Some(Value::Shared(value)) => {
+                Change::PutShared(value) => {
                     rows.insert(Bytes::copy_from_slice(key), value.clone());
                 }
             }

@@ -13,8 +13,8 @@ use lockstep_model::{
     NamespaceId, PropertyOverlay, PropertyValue, QueueDescription, SequenceNumber, SubQueue, Timestamp,
 };
 use lockstep_store::{
-    Batch, CounterRecord, LoadVisitor, MessageOverlayRecord, MessageRecord, MessageSessionRecord,
-    NamespaceRecord, RocksOptions, RocksStore, Store,
+    Batch, CounterRecord, DuplicateRecord, LoadVisitor, MessageOverlayRecord, MessageRecord,
+    MessageSessionRecord, NamespaceRecord, RocksOptions, RocksStore, Store,
 };
 
 const NAMESPACE: NamespaceId = NamespaceId(1);
@@ -60,6 +60,9 @@ impl LoadVisitor for Rows {
     fn overlay(&mut self, id: EntityId, sequence_number: SequenceNumber, record: MessageOverlayRecord) {
         let properties: Vec<_> = record.properties.iter().collect();
         self.0.push(format!("{id:?} {sequence_number:?} {} {properties:?}", record.delivery_count));
+    }
+    fn duplicate(&mut self, id: EntityId, record: DuplicateRecord) {
+        self.0.push(format!("{id:?} {record:?}"));
     }
 }
 
@@ -117,6 +120,8 @@ fn message(
     session: Option<&str>,
 ) -> MessageRecord {
     MessageRecord {
+        expires_at: None,
+        was_scheduled: false,
         state,
         enqueued_at: Timestamp::from_unix_millis(1_700_000_000_000 + number as i64),
         body: BodyId(body),

@@ -6,7 +6,7 @@ use lockstep_amqp::message::{
     encode_batch, map_section_entries, scan, split_batch,
 };
 use lockstep_model::{LockToken, PropertyOverlay, PropertyValue, SequenceNumber, Timestamp};
-use lockstep_protocol::message_mapping::{DeliveryFacts, incoming, outgoing, outgoing_whole};
+use lockstep_protocol::message_mapping::{DeliveryFacts, IncomingContext, incoming, outgoing, outgoing_whole};
 
 use crate::input::Input;
 
@@ -28,7 +28,11 @@ pub(super) fn message(data: &[u8]) {
         2 => BATCH_MESSAGE_FORMAT,
         _ => 1,
     };
-    let Ok(messages) = incoming(payload, format, &mut || [7; 16]) else { return };
+    let context = IncomingContext {
+        detects_duplicates: choice & 16 != 0,
+        now: Timestamp::from_unix_millis(1_700_000_000_000),
+    };
+    let Ok(messages) = incoming(payload, format, context, &mut || [7; 16]) else { return };
     for message in messages {
         deliver(&message.encoded, choice & 4 != 0, choice & 8 != 0);
     }
@@ -89,6 +93,7 @@ fn deliver(stored: &Bytes, overlaid: bool, omit_body: bool) {
         delivery_count: 3,
         lock_token: Some(LockToken::from_uuid_bytes([9; 16])),
         state: None,
+        time_to_live: None,
         properties: Some(&overlay),
     };
     let sections = scan(stored).expect("what was taken is a message");

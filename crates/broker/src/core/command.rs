@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_model::{
-    CommitNumber, ConnectionId, EntityId, IncomingMessages, LockToken, LockTokens, MessageSessionId,
-    OutgoingLinkId, ReceiveMode, RequestId, SequenceNumber, Settlement, Timestamp, UploadId,
+    CommitNumber, ConnectionId, EntityId, IncomingMessage, IncomingMessages, LockToken, LockTokens,
+    MessageSessionId, OutgoingLinkId, QueueDescription, ReceiveMode, RequestId, SequenceNumber, Settlement,
+    Timestamp, UploadId,
 };
 
 /// A command. Those with a `request` are answered by exactly one
@@ -183,6 +184,62 @@ pub enum Command {
         /// Recognises the reply.
         request: RequestId,
     },
+    /// Lock, or take, deferred messages. Answered by `Deferred` or refused, all or none.
+    ReceiveBySequenceNumbers(ReceiveBySequenceNumbers),
+    /// The connection has read the bytes of the deferred messages that a request took. Not
+    /// answered.
+    BodiesRead {
+        /// The connection.
+        connection: ConnectionId,
+        /// The request that took them.
+        request: RequestId,
+    },
+    /// Take scheduled messages back before they are due, all or none. Answered by `Done`.
+    CancelScheduled {
+        /// The entity.
+        entity: EntityId,
+        /// The numbers that they have while they wait.
+        sequence_numbers: Vec<SequenceNumber>,
+        /// Who asks.
+        connection: ConnectionId,
+        /// Recognises the reply.
+        request: RequestId,
+    },
+    /// Delete messages that nobody holds, oldest first. Answered by `Deleted`.
+    DeleteMessages {
+        /// The message store.
+        entity: EntityId,
+        /// How many at the most.
+        count: u32,
+        /// Only those that were enqueued at or before it.
+        enqueued_until: Timestamp,
+        /// Only those of one message session.
+        session: Option<MessageSessionId>,
+        /// Who asks.
+        connection: ConnectionId,
+        /// Recognises the reply.
+        request: RequestId,
+    },
+    /// Create a queue, or change one. Answered by `Defined`.
+    DefineQueue {
+        /// What it is to be like.
+        description: Box<QueueDescription>,
+        /// Whether it must not, or must, be there before.
+        existence: Existence,
+        /// Who asks.
+        connection: ConnectionId,
+        /// Recognises the reply.
+        request: RequestId,
+    },
+    /// Delete a queue with everything in it; its links are detached. Answered by `Done`.
+    DeleteQueue {
+        /// The queue.
+        entity: EntityId,
+        /// Who asks.
+        connection: ConnectionId,
+        /// Recognises the reply.
+        request: RequestId,
+    },
     /// Batches up to this one are durable.
     Committed(CommitNumber),
     /// Time has passed: look at the deadlines. (Every other command looks at them too, after its
@@ -211,14 +268,36 @@ pub struct EnqueueParts {
     pub entity: EntityId,
     /// Which message of the connection; at least one part of it came.
     pub upload: UploadId,
-    /// The last row; not full, perhaps empty.
-    pub row: Bytes,
-    /// What of the message the sender did not send, in bytes; limits are about the rest.
-    pub generated_bytes: u32,
-    /// `group-id`, if it was sent.
-    pub message_session: Option<MessageSessionId>,
+    /// What is known of it. Its `encoded` is the last row only: not full, perhaps empty.
+    pub message: IncomingMessage,
     /// Who asks.
     pub connection: ConnectionId,
+    /// Recognises the reply.
+    pub request: RequestId,
+}
+
+/// What is known of an entity before it is defined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Existence {
+    /// It is to be created: refused if it is there.
+    New,
+    /// It is to be changed: refused if it is not there.
+    Existing,
+}
+
+/// A request for deferred messages.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReceiveBySequenceNumbers {
+    /// The message store.
+    pub entity: EntityId,
+    /// Which messages, in the order of the answer.
+    pub sequence_numbers: Vec<SequenceNumber>,
+    /// Lock them, or remove them.
+    pub mode: ReceiveMode,
+    /// The message session that they belong to; required where the entity has them.
+    pub session: Option<MessageSessionId>,
+    /// Who asks, and on the strength of what.
+    pub holder: HolderClaim,
     /// Recognises the reply.
     pub request: RequestId,
 }

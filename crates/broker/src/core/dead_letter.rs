@@ -1,7 +1,6 @@
 //! Moving messages to the dead-letter queue (semantics B-29, B-34 to B-42).
 
-use lockstep_model::{EntityId, MessageState, PropertyOverlay, PropertyValue, SequenceNumber, SubQueue};
-use lockstep_store::{MessageOverlayRecord, MessageRecord};
+use lockstep_model::{EntityId, PropertyOverlay, PropertyValue, SequenceNumber, SubQueue};
 
 use super::{
     message_state::Place,
@@ -9,9 +8,9 @@ use super::{
 };
 
 /// Application property that says why a message is in a dead-letter queue (semantics B-36).
-const REASON: &str = "DeadLetterReason";
+pub(super) const REASON: &str = "DeadLetterReason";
 /// Application property that says more about it.
-const DESCRIPTION: &str = "DeadLetterErrorDescription";
+pub(super) const DESCRIPTION: &str = "DeadLetterErrorDescription";
 
 impl Namespace {
     /// Moves a message that failed too often.
@@ -52,25 +51,11 @@ impl Namespace {
 
         let target_id = queue_id.with_sub_queue(SubQueue::DeadLetter);
         let Some(target) = self.queues.get_mut(&target_id) else { return };
-        if !properties.is_empty() {
-            let mut merged = entry.overlay.as_deref().cloned().unwrap_or_default();
-            merged.merge(properties);
-            entry.overlay = Some(merged.into());
-        }
-        let record = MessageRecord {
-            state: MessageState::Active,
-            enqueued_at: entry.enqueued_at,
-            body: entry.body,
-            size_bytes: entry.size_bytes,
-            message_session: message_session.clone(),
-        };
-        step.out.batch.put_message(target_id, sequence_number, &record);
+        entry.lay_over(properties);
+        entry.is_deferred = false;
+        step.out.batch.put_message(target_id, sequence_number, &entry.record(message_session.clone()));
         if entry.has_overlay_row() {
-            let record = MessageOverlayRecord {
-                delivery_count: entry.delivery_count,
-                properties: entry.overlay.as_deref().cloned().unwrap_or_default(),
-            };
-            step.out.batch.put_overlay(target_id, sequence_number, &record);
+            step.out.batch.put_overlay(target_id, sequence_number, &entry.overlay_record());
         }
         entry.place = Place::Awaiting;
         entry.message_session = message_session.map(|id| target.message_sessions.find_or_create(&id));

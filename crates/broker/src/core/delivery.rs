@@ -1,16 +1,13 @@
 //! Handing messages to receivers, and taking back what did not reach them.
 
-use lockstep_model::{
-    EntityId, LockToken, MessageState, OutgoingLinkId, PropertyOverlay, ReceiveMode, SequenceNumber,
-};
-use lockstep_store::{MessageOverlayRecord, MessageRecord};
+use lockstep_model::{EntityId, LockToken, OutgoingLinkId, PropertyOverlay, ReceiveMode, SequenceNumber};
 
 use super::{
-    BodyRef, Delivery, Effect,
+    Delivery, Effect,
     deadlines::Deadline,
     links::LinkKind,
     message_locks::{Lock, LockKind},
-    message_state::Place,
+    message_state::{Expiry, Place},
     namespace::{Changed, Namespace, Step, Uncommitted, Unfinished},
 };
 
@@ -27,8 +24,15 @@ impl Namespace {
                 self.unfinished.insert(Unfinished::Queue(queue_id));
                 return;
             }
-            queue.turns.remove(&turn);
             queue.take(next);
+            if !queue.is_sub_queue()
+                && queue.messages.get(next).is_some_and(|entry| entry.expiry.has_come(step.now.utc))
+            {
+                queue.stop_expiring(next);
+                self.expire_message(step, queue_id, next);
+                continue;
+            }
+            queue.turns.remove(&turn);
             self.deliver(step, link_id, next);
             let turn = self.next_turn();
             let Some(link) = self.links.get_mut(&link_id) else { continue };
@@ -53,10 +57,14 @@ impl Namespace {
                 self.extend_hold(step.now, link_id);
                 continue;
             }
-            let Some(queue) = self.queues.get_mut(&link.queue) else { return };
+            let (queue_id, slot) = (link.queue, hold.slot);
+            if !self.sweep_session(step, queue_id, slot) {
+                return;
+            }
+            let Some(queue) = self.queues.get_mut(&queue_id) else { return };
             let durable_through = queue.durable_through;
-            let Some(session) = queue.message_sessions.get_mut(hold.slot) else { return };
-            let Some(next) = session.next_available(durable_through) else { return };
+            let Some(session) = queue.message_sessions.get_mut(slot) else { return };
+            let Some(next) = session.next_available(durable_through, &queue.messages) else { return };
             if !step.may_go_on() {
                 self.unfinished.insert(Unfinished::Holder(link_id));
                 return;
@@ -71,6 +79,7 @@ impl Namespace {
         let Some(link) = self.links.get_mut(&link_id) else { return };
         let Some(queue) = self.queues.get_mut(&link.queue) else { return };
         let Some(entry) = queue.messages.get_mut(sequence_number) else { return };
+        let expires = entry.expiry != Expiry::NEVER;
         let position = u32::try_from(link.in_flight.len()).unwrap_or(u32::MAX);
         let (kind, locked_until) = match (link.mode, &link.kind) {
             (ReceiveMode::ReceiveAndDelete, _) => (LockKind::Reserved { position }, None),
@@ -94,16 +103,7 @@ impl Namespace {
         });
         entry.place = Place::Locked(slot);
         link.delivered += 1;
-        let delivery = Delivery {
-            link: link_id,
-            token,
-            sequence_number,
-            enqueued_at: entry.enqueued_at,
-            locked_until,
-            delivery_count: entry.delivery_count,
-            body: BodyRef { id: entry.body, size_bytes: entry.size_bytes, bytes: None },
-            properties: entry.overlay.clone(),
-        };
+        let delivery = Delivery::of(link_id, token, sequence_number, locked_until, entry);
         let effect = Effect::Deliver(delivery);
         let connection = link.connection;
         match kind {
@@ -128,6 +128,9 @@ impl Namespace {
                 }
                 step.fenced(connection, effect);
             }
+        }
+        if expires {
+            queue.stop_expiring(sequence_number);
         }
     }
 
@@ -175,12 +178,30 @@ impl Namespace {
         }
     }
 
+    /// Removes a message that is in no receiver's hands and no longer in line, for good.
+    pub(super) fn remove_message(
+        &mut self,
+        step: &mut Step<'_>,
+        queue_id: EntityId,
+        sequence_number: SequenceNumber,
+    ) {
+        let Some(queue) = self.queues.get_mut(&queue_id) else { return };
+        let Some(entry) = queue.remove(sequence_number) else { return };
+        step.out.batch.delete_message(queue_id, sequence_number);
+        if entry.has_overlay_row() {
+            step.out.batch.delete_overlay(queue_id, sequence_number);
+        }
+        step.out.batch.delete_body(self.id, entry.body, entry.size_bytes);
+        step.out.gone_bodies.push(entry.body);
+    }
+
     /// A locked message is available again, at its old position, nothing counted.
     pub(super) fn give_back(&mut self, queue_id: EntityId, sequence_number: SequenceNumber) {
         let Some(queue) = self.queues.get_mut(&queue_id) else { return };
         queue.locked -= 1;
         queue.make_available(sequence_number);
         self.mark_message(queue_id, sequence_number);
+        self.plan_sweep_no_later(queue_id);
     }
 
     /// A delivery failed: it is counted, the properties are laid over the message, and it is
@@ -201,24 +222,19 @@ impl Namespace {
         let Some(entry) = queue.messages.get_mut(sequence_number) else { return };
         let properties = properties.filter(|properties| !properties.is_empty());
         if let Some(newer) = properties {
-            let mut merged = entry.overlay.as_deref().cloned().unwrap_or_default();
-            merged.merge(newer);
-            entry.overlay = Some(merged.into());
+            entry.lay_over(newer);
         }
         if counts {
             entry.delivery_count += 1;
-            if entry.delivery_count >= max {
+            // What was put aside stays there (semantics A-126, D-36).
+            if entry.delivery_count >= max && !entry.is_deferred {
                 queue.locked -= 1;
                 self.dead_letter_exhausted(step, queue_id, sequence_number, max);
                 return;
             }
         }
         if counts || properties.is_some() {
-            let record = MessageOverlayRecord {
-                delivery_count: entry.delivery_count,
-                properties: entry.overlay.as_deref().cloned().unwrap_or_default(),
-            };
-            step.out.batch.put_overlay(queue_id, sequence_number, &record);
+            step.out.batch.put_overlay(queue_id, sequence_number, &entry.overlay_record());
         }
         self.give_back(queue_id, sequence_number);
     }
@@ -235,20 +251,10 @@ impl Namespace {
         queue.reserved -= 1;
         let Some(entry) = queue.messages.get_mut(sequence_number) else { return };
         entry.place = Place::Awaiting;
-        let record = MessageRecord {
-            state: MessageState::Active,
-            enqueued_at: entry.enqueued_at,
-            body: entry.body,
-            size_bytes: entry.size_bytes,
-            message_session: queue.message_sessions.id(entry.message_session),
-        };
+        let record = entry.record(queue.message_sessions.id(entry.message_session));
         step.out.batch.put_message(queue_id, sequence_number, &record);
         if entry.has_overlay_row() {
-            let record = MessageOverlayRecord {
-                delivery_count: entry.delivery_count,
-                properties: entry.overlay.as_deref().cloned().unwrap_or_default(),
-            };
-            step.out.batch.put_overlay(queue_id, sequence_number, &record);
+            step.out.batch.put_overlay(queue_id, sequence_number, &entry.overlay_record());
         }
         self.await_commit(step, Uncommitted::Row { queue: queue_id, sequence_number });
     }
@@ -259,6 +265,7 @@ impl Namespace {
         if queue.messages.get(sequence_number).is_some_and(|entry| entry.place == Place::Awaiting) {
             queue.make_available(sequence_number);
             self.mark_message(queue_id, sequence_number);
+            self.plan_sweep_no_later(queue_id);
         }
     }
 

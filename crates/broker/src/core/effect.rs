@@ -1,13 +1,15 @@
 //! What a namespace does in answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lockstep_model::{
-    BodyId, ConnectionId, LockToken, MessageSessionId, MessageState, OutgoingLinkId, PropertyOverlay,
-    Refusal, RequestId, SequenceNumber, Timestamp,
+    BodyId, ConnectionId, EntityId, LockToken, MessageSessionId, MessageState, OutgoingLinkId,
+    PropertyOverlay, Refusal, RequestId, SequenceNumber, Timestamp,
 };
 use lockstep_store::Batch;
+
+use super::message_state::MessageEntry;
 
 /// The effects of one or several commands.
 #[derive(Debug, Default)]
@@ -95,10 +97,38 @@ pub struct Delivery {
     pub locked_until: Option<Timestamp>,
     /// Failed deliveries before this one.
     pub delivery_count: u32,
+    /// `Active`; `Deferred` if it was asked for by its number; `Scheduled` if it was scheduled and
+    /// has become active since (semantics B-54).
+    pub state: MessageState,
+    /// How long it lives, from `enqueued_at` on; `None` is for ever.
+    pub time_to_live: Option<Duration>,
     /// Its bytes.
     pub body: BodyRef,
     /// Application properties laid over it.
     pub properties: Option<Arc<PropertyOverlay>>,
+}
+
+impl Delivery {
+    pub(super) fn of(
+        link: OutgoingLinkId,
+        token: LockToken,
+        sequence_number: SequenceNumber,
+        locked_until: Option<Timestamp>,
+        entry: &MessageEntry,
+    ) -> Self {
+        Self {
+            link,
+            token,
+            sequence_number,
+            enqueued_at: entry.enqueued_at,
+            locked_until,
+            delivery_count: entry.delivery_count,
+            state: entry.received_state(),
+            time_to_live: entry.time_to_live(),
+            body: BodyRef { id: entry.body, size_bytes: entry.size_bytes, bytes: None },
+            properties: entry.overlay.clone(),
+        }
+    }
 }
 
 /// Where the bytes of a message are.
@@ -118,12 +148,14 @@ pub struct BodyRef {
 pub struct PeekedMessage {
     /// Position in the entity.
     pub sequence_number: SequenceNumber,
-    /// When it was accepted.
+    /// When it was enqueued; of a scheduled message, when it will be.
     pub enqueued_at: Timestamp,
     /// Failed deliveries so far.
     pub delivery_count: u32,
     /// Active, deferred or scheduled.
     pub state: MessageState,
+    /// How long it lives, from `enqueued_at` on; `None` is for ever.
+    pub time_to_live: Option<Duration>,
     /// Its bytes.
     pub body: BodyRef,
     /// Application properties laid over it.
@@ -145,8 +177,21 @@ pub enum StateValue {
 /// The answer to a command.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
-    /// The messages are stored; this is the number of the first, the others follow it.
-    Enqueued(SequenceNumber),
+    /// The messages are stored, except those that were dropped as duplicates.
+    Enqueued {
+        /// The number of the first stored one; the others follow it.
+        first: SequenceNumber,
+        /// Positions, ascending, of the dropped ones.
+        duplicates: Vec<u32>,
+    },
+    /// Deferred messages, in the order asked; locked, or gone from the entity. The bytes of the
+    /// latter are kept until [`Command::BodiesRead`](super::Command::BodiesRead) or the end of
+    /// the connection.
+    Deferred(Vec<Delivery>),
+    /// How many messages were deleted.
+    Deleted(u32),
+    /// The queue is defined.
+    Defined(EntityId),
     /// The settlement was made, except for these tokens (by position) and reasons. By
     /// management there is either no failure or a `Refused`.
     Settled(Vec<(u32, Refusal)>),

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     EnqueueParts, Reply,
-    enqueue::append,
+    enqueue::{Appended, append, check_entity, check_partition, is_duplicate},
     namespace::{Namespace, Step},
 };
 
@@ -55,38 +55,52 @@ impl Namespace {
         Reply::Done
     }
 
-    /// Writes the last row and the message. A refusal forgets it.
+    /// Writes the last row and the message. A refusal forgets it; so does a duplicate.
     pub(super) fn enqueue_parts(&mut self, step: &mut Step<'_>, end: EnqueueParts) -> Reply {
         let stored = self.uploads.get(&end.connection).and_then(|uploads| uploads.get(&end.upload)).copied();
         // An earlier part was refused.
         let Some(stored) = stored else { return Reply::Refused(Refusal::ServerBusy) };
-        let bytes = u64::from(stored.parts) * BODY_PART_SIZE_BYTES as u64 + end.row.len() as u64;
-        let mut taken = self.takes(end.entity, bytes.saturating_sub(u64::from(end.generated_bytes)));
-        let Some(queue) = self.queues.get_mut(&end.entity) else {
-            self.drop_parts(step, end.connection, end.upload);
-            return Reply::Refused(Refusal::EntityNotFound);
+        let last_row_bytes = end.message.encoded.len() as u64;
+        let bytes = u64::from(stored.parts) * BODY_PART_SIZE_BYTES as u64 + last_row_bytes;
+        let sent_bytes = bytes.saturating_sub(u64::from(end.message.generated_bytes));
+        let taken = self.takes(end.entity, sent_bytes).and_then(|()| self.takes_message(&end));
+        let queue = self.queues.get_mut(&end.entity);
+        let queue = match (taken, queue) {
+            (Ok(()), Some(queue)) => queue,
+            (refused, _) => {
+                self.drop_parts(step, end.connection, end.upload);
+                return Reply::Refused(refused.err().unwrap_or(Refusal::EntityNotFound));
+            }
         };
-        if queue.settings.requires_session && end.message_session.is_none() {
-            taken = Err(Refusal::MessageSessionIdMissing);
-        }
-        if let Err(refusal) = taken {
+        let first = queue.last_sequence_number.next();
+        if is_duplicate(queue, step, end.message.duplicate_key) {
             self.drop_parts(step, end.connection, end.upload);
-            return Reply::Refused(refusal);
+            return Reply::Enqueued { first, duplicates: vec![0] };
         }
-        step.out.batch.put_body_part(self.id, stored.body, stored.parts, end.row);
+        queue.last_used = step.now.utc;
+        step.out.batch.put_body_part(self.id, stored.body, stored.parts, end.message.encoded.clone());
         let size_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let number = append(step, queue, stored.body, size_bytes, end.message_session);
+        let mut noted = Appended::default();
+        let body = (stored.body, size_bytes);
+        append(step, queue, &end.message, body, &mut self.stale_counters, &mut noted);
         self.forget_parts(end.connection, end.upload);
-        self.enqueued(step, end.entity);
-        Reply::Enqueued(number)
+        self.enqueued(step, end.entity, noted);
+        Reply::Enqueued { first, duplicates: Vec::new() }
+    }
+
+    /// What only the whole message tells.
+    fn takes_message(&self, end: &EnqueueParts) -> Result<(), Refusal> {
+        let settings = self.queue_of(end.entity)?.settings;
+        if settings.requires_session && end.message.message_session.is_none() {
+            return Err(Refusal::MessageSessionIdMissing);
+        }
+        check_partition(std::slice::from_ref(&end.message), &settings)
     }
 
     /// Whether the entity takes messages, and one that was sent with that many bytes.
     fn takes(&self, entity: EntityId, sent_bytes: u64) -> Result<(), Refusal> {
         let queue = self.queue_of(entity)?;
-        if queue.is_sub_queue() {
-            return Err(Refusal::SendToSubQueue);
-        }
+        check_entity(queue, self.entity_bytes(entity))?;
         let max_bytes = queue.settings.max_message_size_bytes;
         if sent_bytes > max_bytes {
             return Err(Refusal::TooLarge { limit: SizeLimit::Message, max_bytes });

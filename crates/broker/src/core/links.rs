@@ -53,6 +53,7 @@ impl Namespace {
             refuse(step, &attach, refusal);
             return;
         }
+        self.note_use(step.now.utc, attach.entity);
         match attach.intent.clone() {
             ReceiveIntent::Plain => {
                 self.add_link(&attach, LinkKind::Plain { turn: None });
@@ -75,6 +76,9 @@ impl Namespace {
 
     fn check_attach(&self, attach: &Attach) -> Result<(), Refusal> {
         let queue = self.queue_of(attach.entity)?;
+        if !queue.settings.status.allows_receive() {
+            return Err(Refusal::EntityDisabled);
+        }
         if self.links.contains_key(&attach.link) {
             return Err(Refusal::InvalidArgument("link"));
         }
@@ -227,6 +231,7 @@ impl Namespace {
         for id in self.connections.remove(&connection).unwrap_or_default() {
             self.depart(step, id, departure);
         }
+        self.bodies_were_read(step, connection, None);
     }
 
     /// The link ends from the client's side.

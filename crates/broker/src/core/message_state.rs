@@ -1,8 +1,9 @@
 //! What the core knows about each message, and where it finds it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use lockstep_model::{BodyId, PropertyOverlay, SequenceNumber, Timestamp};
+use lockstep_model::{BodyId, MessageSessionId, MessageState, PropertyOverlay, SequenceNumber, Timestamp};
+use lockstep_store::{MessageOverlayRecord, MessageRecord};
 
 use super::{message_locks::LockSlot, message_session::MessageSessionSlot};
 
@@ -11,10 +12,15 @@ use super::{message_locks::LockSlot, message_session::MessageSessionSlot};
 /// ```text
 ///            Committed              deliver                    settle
 /// Awaiting ------------> Available ---------> Locked -------------------> gone
-///    ^                       ^                  |  | abandon, release,
-///    |                       +------------------+  | expiry, return
-///    +------- return of a receive-and-delete ------+
+///    ^                       ^                 |  |  | abandon, release,
+///    |                       +-----------------+  |  | expiry, return
+///    +------- return of a receive-and-delete -----+  |
+///                                                    | defer
+/// Scheduled ----> Available under another number     |    receive by number
+///           due                                      +--> Deferred ----> Locked
 /// ```
+/// A deferred message that is locked goes back to `Deferred` when its lock ends.
+///
 ///
 /// A message just enqueued is `Available` from the start; that it is not durable yet shows in its
 /// sequence number being above [`Queue::durable_through`](super::queue::Queue).
@@ -27,12 +33,50 @@ pub(super) enum Place {
     Awaiting,
     /// Out on delivery: locked, or reserved for a receive-and-delete link.
     Locked(LockSlot),
+    /// Put aside: found by its number only.
+    Deferred,
+    /// Waits for its time.
+    Scheduled,
+}
+
+/// When a message expires; orders as time does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Expiry(i64);
+
+impl Expiry {
+    pub(super) const NEVER: Self = Self(i64::MAX);
+
+    /// `time_to_live` after `from`; a time beyond what can be told is never.
+    pub(super) fn after(from: Timestamp, time_to_live: Option<Duration>) -> Self {
+        let millis = time_to_live.and_then(|time| i64::try_from(time.as_millis()).ok());
+        Self(millis.and_then(|millis| from.unix_millis().checked_add(millis)).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn at(time: Option<Timestamp>) -> Self {
+        time.map_or(Self::NEVER, |time| Self(time.unix_millis()))
+    }
+
+    pub(super) fn time(self) -> Option<Timestamp> {
+        (self != Self::NEVER).then(|| Timestamp::from_unix_millis(self.0))
+    }
+
+    pub(super) const fn has_come(self, now: Timestamp) -> bool {
+        self.0 <= now.unix_millis()
+    }
+
+    /// The time to live of a message that was enqueued at `from`.
+    pub(super) fn time_to_live(self, from: Timestamp) -> Option<Duration> {
+        let millis = self.time()?.unix_millis().saturating_sub(from.unix_millis());
+        Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+    }
 }
 
 /// One message of one queue; its body is in the store.
 #[derive(Clone, Debug)]
 pub(super) struct MessageEntry {
+    /// Of a scheduled message: when it is due.
     pub(super) enqueued_at: Timestamp,
+    pub(super) expiry: Expiry,
     pub(super) body: BodyId,
     /// `None` while settlements laid no properties over it.
     pub(super) overlay: Option<Arc<PropertyOverlay>>,
@@ -40,15 +84,71 @@ pub(super) struct MessageEntry {
     pub(super) delivery_count: u32,
     pub(super) place: Place,
     pub(super) message_session: Option<MessageSessionSlot>,
+    /// It was put aside once: it is `Deferred` whenever it is not locked.
+    pub(super) is_deferred: bool,
+    /// It was scheduled and became active since.
+    pub(super) was_scheduled: bool,
 }
 
 // Design: at most 64 bytes for each waiting message (docs/storage.md, memory budget).
-const _: () = assert!(size_of::<MessageEntry>() <= 48);
+const _: () = assert!(size_of::<MessageEntry>() <= 56);
 
 impl MessageEntry {
     /// Whether the store has an overlay row for it.
     pub(super) fn has_overlay_row(&self) -> bool {
         self.delivery_count > 0 || self.overlay.is_some()
+    }
+
+    /// Its overlay row.
+    pub(super) fn overlay_record(&self) -> MessageOverlayRecord {
+        MessageOverlayRecord {
+            delivery_count: self.delivery_count,
+            properties: self.overlay.as_deref().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Its row as an active or deferred message.
+    pub(super) fn record(&self, message_session: Option<MessageSessionId>) -> MessageRecord {
+        MessageRecord {
+            state: if self.is_deferred { MessageState::Deferred } else { MessageState::Active },
+            enqueued_at: self.enqueued_at,
+            expires_at: self.expiry.time(),
+            was_scheduled: self.was_scheduled,
+            body: self.body,
+            size_bytes: self.size_bytes,
+            message_session,
+        }
+    }
+
+    /// What a browser sees it as.
+    pub(super) const fn state(&self) -> MessageState {
+        match self.place {
+            Place::Scheduled => MessageState::Scheduled,
+            _ if self.is_deferred => MessageState::Deferred,
+            _ => MessageState::Active,
+        }
+    }
+
+    /// What a receiver gets it as: a message that was scheduled still says so (semantics B-54).
+    pub(super) const fn received_state(&self) -> MessageState {
+        match self.state() {
+            MessageState::Active if self.was_scheduled => MessageState::Scheduled,
+            state => state,
+        }
+    }
+
+    /// How long it lives, from its enqueueing on.
+    pub(super) fn time_to_live(&self) -> Option<Duration> {
+        self.expiry.time_to_live(self.enqueued_at)
+    }
+
+    /// Lays properties over those laid before.
+    pub(super) fn lay_over(&mut self, properties: &PropertyOverlay) {
+        if !properties.is_empty() {
+            let mut merged = self.overlay.as_deref().cloned().unwrap_or_default();
+            merged.merge(properties);
+            self.overlay = Some(merged.into());
+        }
     }
 }
 
@@ -175,6 +275,9 @@ mod tests {
             delivery_count: 0,
             place: Place::Available,
             message_session: None,
+            expiry: Expiry::NEVER,
+            is_deferred: false,
+            was_scheduled: false,
         }
     }
 

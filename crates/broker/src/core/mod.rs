@@ -14,13 +14,18 @@
 //! * A row made in a batch is handed to no receiver before `Committed` for that batch.
 
 mod auto_renewal;
+mod batch_delete;
 pub mod command;
 mod dead_letter;
 mod deadlines;
+mod deferral;
 mod delivery;
+mod duplicates;
 pub mod effect;
 mod enqueue;
+mod expiry;
 mod large;
+mod lifecycle;
 mod links;
 mod message_locks;
 mod message_session;
@@ -29,15 +34,19 @@ mod namespace;
 mod peek;
 mod queue;
 mod restore;
+mod scheduling;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod wall_clock;
 
 pub use command::{
-    Attach, Command, Departure, Enqueue, EnqueueParts, HolderClaim, LinkIdentity, ReceiveIntent, SettleVia,
+    Attach, Command, Departure, Enqueue, EnqueueParts, Existence, HolderClaim, LinkIdentity,
+    ReceiveBySequenceNumbers, ReceiveIntent, SettleVia,
 };
 pub use effect::{AttachGrant, BodyRef, Delivery, Effect, Output, PeekedMessage, Reply, Routed, StateValue};
-pub use namespace::{DefineError, EntityCounts, Namespace};
+pub use lifecycle::{DefineError, EntityCounts};
+pub use namespace::Namespace;
 
 use lockstep_model::LockToken;
 

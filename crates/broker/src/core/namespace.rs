@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use lockstep_model::{
-    BodyId, CommitNumber, ConnectionId, EntityDescription, EntityId, EntityName, InvalidDescription,
-    MonoTime, NamespaceId, Now, OutgoingLinkId, QueueDescription, Refusal, RequestId, SequenceNumber,
-    SubQueue,
+    BodyId, CommitNumber, ConnectionId, EntityId, EntityName, MonoTime, NamespaceId, Now, OutgoingLinkId,
+    QueueDescription, Refusal, RequestId, SequenceNumber, SubQueue, Timestamp,
 };
-use lockstep_store::{CounterRecord, NamespaceRecord};
+use lockstep_store::CounterRecord;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
@@ -20,7 +19,8 @@ use super::{
         MessageSessionSlot,
         lock_manager::{EndedHolds, LostHolds},
     },
-    queue::{Queue, Settings},
+    queue::Queue,
+    wall_clock::{Due, WallClock},
 };
 
 /// Rows that one step may touch before it leaves the rest to the next one (docs/architecture.md,
@@ -28,7 +28,8 @@ use super::{
 pub(super) const ROWS_PER_STEP: u32 = 1_024;
 
 /// The sub-queues that come with every entity.
-const SUB_QUEUES: [SubQueue; 3] = [SubQueue::Main, SubQueue::DeadLetter, SubQueue::TransferDeadLetter];
+pub(super) const SUB_QUEUES: [SubQueue; 3] =
+    [SubQueue::Main, SubQueue::DeadLetter, SubQueue::TransferDeadLetter];
 
 /// One namespace: its entities, their messages, and everyone who waits for or holds something.
 /// It has one owner, which gives it time, commands and random numbers, and carries out what it
@@ -36,22 +37,23 @@ const SUB_QUEUES: [SubQueue; 3] = [SubQueue::Main, SubQueue::DeadLetter, SubQueu
 #[derive(Debug)]
 pub struct Namespace {
     pub(super) id: NamespaceId,
-    name: Box<str>,
+    pub(super) name: Box<str>,
     pub(super) config: CoreConfig,
-    last_entity_number: u32,
+    pub(super) last_entity_number: u32,
     pub(super) next_body: BodyId,
     /// Messages that arrive in parts.
     pub(super) uploads: Uploads,
     /// Bodies that restored rows name; until the first command.
     pub(super) restored_bodies: Option<FxHashSet<BodyId>>,
-    descriptions: BTreeMap<EntityId, QueueDescription>,
-    by_name: HashMap<EntityName, EntityId>,
+    pub(super) descriptions: BTreeMap<EntityId, QueueDescription>,
+    pub(super) by_name: HashMap<EntityName, EntityId>,
     /// By the id of the queue or sub-queue.
     pub(super) queues: FxHashMap<EntityId, Queue>,
     pub(super) links: FxHashMap<OutgoingLinkId, Link>,
     pub(super) connections: FxHashMap<ConnectionId, BTreeSet<OutgoingLinkId>>,
     pub(super) locks: LockTable,
     pub(super) deadlines: Deadlines,
+    pub(super) wall_clock: WallClock,
     /// See [`Namespace::hold_deadlines_after`].
     deadlines_through: MonoTime,
     /// Writes that are not durable yet, oldest first.
@@ -66,6 +68,10 @@ pub struct Namespace {
     pub(super) unfinished: BTreeSet<Unfinished>,
     /// Deliveries of ended holds that were not counted yet.
     pub(super) returning: FxHashMap<OutgoingLinkId, Returning>,
+    /// Bytes of messages that a connection took and has not read yet.
+    pub(super) bodies_to_read: FxHashMap<ConnectionId, Vec<(RequestId, BodyId, u32)>>,
+    /// Bytes of deleted entities that are still to be deleted.
+    pub(super) abandoned_bodies: Vec<(BodyId, u32)>,
     pub(super) lost_holds: LostHolds,
     pub(super) ended_holds: EndedHolds,
     /// Numbers the turns of receivers and accepts.
@@ -101,6 +107,10 @@ pub(super) enum Unfinished {
     Holder(OutgoingLinkId),
     /// Deliveries of a hold that was lost.
     Returning(OutgoingLinkId),
+    /// Expired messages of a message session.
+    Expiring(EntityId, MessageSessionSlot),
+    /// Bytes of deleted entities.
+    AbandonedBodies,
 }
 
 /// A hold that was lost with many deliveries in flight.
@@ -144,46 +154,6 @@ impl Step<'_> {
     }
 }
 
-/// Why an entity cannot be defined as asked.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum DefineError {
-    /// A property differs from the existing entity's and cannot be changed (semantics A-10).
-    #[error("{property} of {entity} cannot be changed: the existing entity has {existing}")]
-    Immutable {
-        /// The entity.
-        entity: String,
-        /// The property, in the spelling of `lockstep.toml`.
-        property: &'static str,
-        /// Its value in the existing entity.
-        existing: String,
-    },
-    /// A property is outside its bounds.
-    #[error(transparent)]
-    Invalid(#[from] InvalidDescription),
-    /// The namespace has had [`EntityId::NUMBER_MAX`] entities.
-    #[error("the namespace has had {} entities and can have no more", EntityId::NUMBER_MAX)]
-    NumbersExhausted,
-}
-
-/// How much an entity holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct EntityCounts {
-    /// Messages, locked ones included.
-    pub active: u64,
-    /// Messages in the dead-letter queue.
-    pub dead_letter: u64,
-    /// Messages in the transfer dead-letter queue.
-    pub transfer_dead_letter: u64,
-    /// Messages out on peek-lock delivery.
-    pub locked: u64,
-    /// Message sessions with messages or state.
-    pub message_sessions: u64,
-    /// Message sessions that a link holds.
-    pub message_sessions_locked: u64,
-    /// Accepts that wait for a message session.
-    pub pending_accepts: u64,
-}
-
 impl Namespace {
     /// A namespace without entities. What a store holds of it is brought in by the `restore_`
     /// functions, then [`Namespace::finish_restore`].
@@ -204,6 +174,7 @@ impl Namespace {
             connections: FxHashMap::default(),
             locks: LockTable::default(),
             deadlines: Deadlines::default(),
+            wall_clock: WallClock::default(),
             deadlines_through: MonoTime::from_micros(u64::MAX),
             uncommitted: VecDeque::new(),
             stale_counters: Vec::new(),
@@ -211,6 +182,8 @@ impl Namespace {
             drains: Vec::new(),
             unfinished: BTreeSet::new(),
             returning: FxHashMap::default(),
+            bodies_to_read: FxHashMap::default(),
+            abandoned_bodies: Vec::new(),
             lost_holds: LostHolds::default(),
             ended_holds: EndedHolds::default(),
             last_turn: 0,
@@ -232,83 +205,6 @@ impl Namespace {
     /// The queues, by number; the id is that of the main queue.
     pub fn entities(&self) -> impl Iterator<Item = (EntityId, &QueueDescription)> {
         self.descriptions.iter().map(|(&id, description)| (id, description))
-    }
-
-    /// How much an entity holds; all zero if there is none.
-    #[must_use]
-    pub fn counts(&self, entity: EntityId) -> EntityCounts {
-        let held = |sub_queue| {
-            let queue = self.queues.get(&entity.with_sub_queue(sub_queue));
-            queue.map_or(0, |queue| queue.messages.len() as u64 - queue.reserved)
-        };
-        let Some(main) = self.queues.get(&entity.with_sub_queue(SubQueue::Main)) else {
-            return EntityCounts::default();
-        };
-        EntityCounts {
-            active: held(SubQueue::Main),
-            dead_letter: held(SubQueue::DeadLetter),
-            transfer_dead_letter: held(SubQueue::TransferDeadLetter),
-            locked: main.locked,
-            message_sessions: main.message_sessions.listed(),
-            message_sessions_locked: main.message_sessions.held(),
-            pending_accepts: main.pending_accepts.len() as u64,
-        }
-    }
-
-    /// Creates a queue, or brings the properties of the one of that name up to date. Links and
-    /// locks are left alone; a changed lock duration holds for new and renewed locks.
-    ///
-    /// # Errors
-    /// A property is out of bounds, or differs and cannot be changed; nothing is changed then.
-    pub fn define_queue(
-        &mut self,
-        description: QueueDescription,
-        out: &mut Output,
-    ) -> Result<EntityId, DefineError> {
-        description.validate()?;
-        let existing = self.by_name.get(&description.name).and_then(|id| self.descriptions.get_key_value(id));
-        let id = match existing {
-            Some((&id, existing)) if *existing == description => return Ok(id),
-            Some((&id, existing)) => {
-                if existing.requires_session != description.requires_session {
-                    return Err(DefineError::Immutable {
-                        entity: description.name.to_string(),
-                        property: "requires_session",
-                        existing: existing.requires_session.to_string(),
-                    });
-                }
-                id
-            }
-            None => self.next_entity_id(out)?,
-        };
-        out.batch.put_entity(id, &EntityDescription::Queue(description.clone()));
-        self.set_description(id, description);
-        Ok(id)
-    }
-
-    fn next_entity_id(&mut self, out: &mut Output) -> Result<EntityId, DefineError> {
-        let number = self.last_entity_number + 1;
-        if number > EntityId::NUMBER_MAX {
-            return Err(DefineError::NumbersExhausted);
-        }
-        self.last_entity_number = number;
-        let record = NamespaceRecord { name: self.name.clone(), last_entity_number: number };
-        out.batch.put_namespace(self.id, &record);
-        Ok(EntityId::new(self.id, number))
-    }
-
-    pub(super) fn note_entity_number(&mut self, number: u32) {
-        self.last_entity_number = self.last_entity_number.max(number);
-    }
-
-    pub(super) fn set_description(&mut self, id: EntityId, description: QueueDescription) {
-        for sub_queue in SUB_QUEUES {
-            let id = id.with_sub_queue(sub_queue);
-            let settings = Settings::of(&description, sub_queue);
-            self.queues.entry(id).or_insert_with(|| Queue::new(id, settings)).settings = settings;
-        }
-        self.by_name.insert(description.name.clone(), id);
-        self.descriptions.insert(id, description);
     }
 
     /// Does what a command asks, then whatever is due at `now`. `commit` is the number that
@@ -360,13 +256,16 @@ impl Namespace {
                 let reply = self.settle(step, via, &tokens, &settlement, connection);
                 step.reply(connection, request, reply);
             }
+            Command::BodiesRead { connection, request } => {
+                self.bodies_were_read(step, connection, Some(request));
+            }
             Command::Committed(durable) => self.committed(durable),
             Command::Tick => {}
             asked => self.answer(step, asked),
         }
     }
 
-    /// Commands that change no message.
+    /// Commands whose only effect on the caller is their reply.
     fn answer(&mut self, step: &mut Step<'_>, command: Command) {
         let (connection, request, reply) = match command {
             Command::RenewMessageLocks { entity, tokens, connection, request } => {
@@ -385,7 +284,34 @@ impl Namespace {
                 (connection, request, self.list_sessions(entity, state_updated_after, skip, top))
             }
             Command::Peek { entity, from, count, session, connection, request } => {
+                self.note_use(step.now.utc, entity);
                 (connection, request, self.peek(entity, from, count, session.as_ref()))
+            }
+            changing => return self.change(step, changing),
+        };
+        step.reply(connection, Some(request), reply);
+    }
+
+    /// Commands of the same kind that change messages or entities.
+    fn change(&mut self, step: &mut Step<'_>, command: Command) {
+        let (connection, request, reply) = match command {
+            Command::ReceiveBySequenceNumbers(asked) => {
+                self.note_use(step.now.utc, asked.entity);
+                let reply = self.receive_by_sequence_numbers(step, &asked);
+                (asked.holder.connection, asked.request, reply)
+            }
+            Command::CancelScheduled { entity, sequence_numbers, connection, request } => {
+                (connection, request, self.cancel_scheduled(step, entity, &sequence_numbers))
+            }
+            Command::DeleteMessages { entity, count, enqueued_until, session, connection, request } => {
+                let reply = self.delete_messages(step, entity, count, enqueued_until, session.as_ref());
+                (connection, request, reply)
+            }
+            Command::DefineQueue { description, existence, connection, request } => {
+                (connection, request, self.define(step, *description, existence))
+            }
+            Command::DeleteQueue { entity, connection, request } => {
+                (connection, request, self.delete_queue(step, entity))
             }
             _ => return,
         };
@@ -446,6 +372,12 @@ impl Namespace {
         self.deadlines.first().map(|(at, _)| at)
     }
 
+    /// When a [`Command::Tick`] is due by the wall clock.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.wall_clock.first().map(|(at, _)| at)
+    }
+
     fn pass_deadlines(&mut self, step: &mut Step<'_>) {
         self.resume_unfinished(step);
         while let Some((at, what)) = self.deadlines.first() {
@@ -464,6 +396,24 @@ impl Namespace {
             }
         }
         self.serve_changed(step);
+        self.pass_wall_clock(step);
+    }
+
+    /// Does what is due by the wall clock. Each work sets its own next time, which is in the past
+    /// if it went over the bound of a step.
+    fn pass_wall_clock(&mut self, step: &mut Step<'_>) {
+        while let Some((at, what)) = self.wall_clock.first()
+            && at <= step.now.utc
+            && step.may_go_on()
+        {
+            match what {
+                Due::Activate(queue) => self.activate_due(step, queue),
+                Due::Expire(queue) => self.sweep_queue(step, queue),
+                Due::ForgetDuplicates(queue) => self.forget_duplicates(step, queue),
+                Due::Idle(queue) => self.check_idle(step, queue),
+            }
+        }
+        self.serve_changed(step);
     }
 
     fn resume_unfinished(&mut self, step: &mut Step<'_>) {
@@ -475,6 +425,11 @@ impl Namespace {
                 Unfinished::Queue(queue) => self.mark(Changed::Queue(queue)),
                 Unfinished::Holder(link) => self.dispatch_to_holder(step, link),
                 Unfinished::Returning(link) => self.count_returning(step, link),
+                Unfinished::Expiring(queue, slot) => {
+                    self.sweep_session(step, queue, slot);
+                    self.mark(Changed::MessageSession(queue, slot));
+                }
+                Unfinished::AbandonedBodies => self.delete_abandoned_bodies(step),
             }
         }
         self.serve_changed(step);

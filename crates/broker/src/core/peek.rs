@@ -1,7 +1,7 @@
 //! Looking at messages without taking them (semantics, B-53).
 
 use lockstep_model::{
-    EntityId, MessageSessionId, MessageState, Refusal, SequenceNumber,
+    EntityId, MessageSessionId, Refusal, SequenceNumber,
     limits::{PEEK_MESSAGES_MAX, PEEK_SIZE_BYTES_MAX},
 };
 
@@ -13,7 +13,7 @@ use super::{
 };
 
 impl Namespace {
-    /// Messages from `from` on: available, locked, and not yet durable (the fence keeps the
+    /// Messages from `from` on: available, locked, deferred, scheduled, and not yet durable (the fence keeps the
     /// reply until they are). Costs what it returns, not what the queue holds.
     pub(super) fn peek(
         &mut self,
@@ -38,7 +38,10 @@ impl Namespace {
             Some(id) => {
                 let sessions = &mut queue.message_sessions;
                 if let Some(session) = sessions.find(id).and_then(|slot| sessions.get_mut(slot)) {
-                    for number in session.messages.iter_from(from, &queue.messages) {
+                    let scheduled =
+                        session.scheduled.iter().flat_map(|numbers| numbers.range(from..)).copied();
+                    let active = session.messages.iter_from(from, &queue.messages);
+                    for number in ascending(active, scheduled) {
                         let Some(entry) = queue.messages.get(number) else { continue };
                         if !page.take(&self.locks, number, entry) {
                             break;
@@ -49,6 +52,19 @@ impl Namespace {
         }
         Reply::Peeked(page.messages)
     }
+}
+
+/// Two ascending sequences as one.
+fn ascending(
+    first: impl Iterator<Item = SequenceNumber>,
+    second: impl Iterator<Item = SequenceNumber>,
+) -> impl Iterator<Item = SequenceNumber> {
+    let (mut first, mut second) = (first.peekable(), second.peekable());
+    std::iter::from_fn(move || match (first.peek(), second.peek()) {
+        (Some(a), Some(b)) if b < a => second.next(),
+        (Some(_), _) => first.next(),
+        (None, _) => second.next(),
+    })
 }
 
 struct Page {
@@ -78,7 +94,8 @@ impl Page {
             sequence_number,
             enqueued_at: entry.enqueued_at,
             delivery_count: entry.delivery_count,
-            state: MessageState::Active,
+            state: entry.state(),
+            time_to_live: entry.time_to_live(),
             body: BodyRef { id: entry.body, size_bytes: entry.size_bytes, bytes: None },
             properties: entry.overlay.clone(),
         });

@@ -3,13 +3,16 @@
 //! ignored. No lock survives (semantics C-13): every message is available, with its count as it
 //! was last written.
 
-use lockstep_model::{BodyId, EntityDescription, EntityId, MessageSessionId, SequenceNumber, Timestamp};
-use lockstep_store::{CounterRecord, MessageOverlayRecord, MessageRecord, NamespaceRecord};
+use lockstep_model::{
+    BodyId, EntityDescription, EntityId, MessageSessionId, MessageState, SequenceNumber, Timestamp,
+};
+use lockstep_store::{CounterRecord, DuplicateRecord, MessageOverlayRecord, MessageRecord, NamespaceRecord};
 
 use super::{
     message_session::state_blob::StateBlob,
-    message_state::{MessageEntry, Place},
+    message_state::{Expiry, MessageEntry, Place},
     namespace::Namespace,
+    wall_clock::Due,
 };
 
 impl Namespace {
@@ -40,11 +43,11 @@ impl Namespace {
         updated_at: Timestamp,
         size_bytes: u64,
     ) {
-        // The size will count towards the entity's quota.
-        let _ = size_bytes;
         if let Some(queue) = self.queues.get_mut(&id) {
             let slot = queue.message_sessions.find_or_create(&session);
-            queue.message_sessions.set_state(slot, Some(StateBlob { updated_at, uncommitted: None }));
+            queue
+                .message_sessions
+                .set_state(slot, Some(StateBlob { updated_at, size_bytes, uncommitted: None }));
         }
     }
 
@@ -56,12 +59,19 @@ impl Namespace {
         let slot = record.message_session.as_ref().map(|id| queue.message_sessions.find_or_create(id));
         let entry = MessageEntry {
             enqueued_at: record.enqueued_at,
+            expiry: Expiry::at(record.expires_at),
             body: record.body,
             overlay: None,
             size_bytes: record.size_bytes,
             delivery_count: 0,
-            place: Place::Available,
+            place: match record.state {
+                MessageState::Active => Place::Available,
+                MessageState::Deferred => Place::Deferred,
+                MessageState::Scheduled => Place::Scheduled,
+            },
             message_session: slot,
+            is_deferred: record.state == MessageState::Deferred,
+            was_scheduled: record.was_scheduled,
         };
         queue.insert(sequence_number, entry);
         queue.last_sequence_number = queue.last_sequence_number.max(sequence_number);
@@ -80,11 +90,29 @@ impl Namespace {
         entry.overlay = (!record.properties.is_empty()).then(|| record.properties.into());
     }
 
-    /// Every row was restored: makes all messages available.
-    pub fn finish_restore(&mut self) {
+    /// A message-id that an entity remembers.
+    pub fn restore_duplicate(&mut self, id: EntityId, record: DuplicateRecord) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.duplicates.restore(record);
+        }
+    }
+
+    /// Every row was restored: makes messages available, and notes what is due. `now` counts as
+    /// the last use of every entity.
+    pub fn finish_restore(&mut self, now: Timestamp) {
         self.restored_bodies.get_or_insert_default();
-        for queue in self.queues.values_mut() {
-            queue.finish_restore();
+        let ids: Vec<EntityId> = self.queues.keys().copied().collect();
+        for id in ids {
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.finish_restore();
+                queue.last_used = now;
+                if !queue.duplicates.is_empty() {
+                    self.wall_clock.set(Due::ForgetDuplicates(id), Some(now));
+                }
+            }
+            self.plan_activation(id);
+            self.plan_sweep(id);
+            self.plan_idle(id);
         }
     }
 

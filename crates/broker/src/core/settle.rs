@@ -1,8 +1,8 @@
 //! Settling locked messages, on the link or by `update-disposition`.
 
 use lockstep_model::{
-    ConnectionId, EntityId, LockToken, Now, PropertyOverlay, ReceiveMode, Refusal, Settlement, SubQueue,
-    limits::OVERLAY_SIZE_BYTES_MAX,
+    ConnectionId, EntityId, LockToken, Now, PropertyOverlay, ReceiveMode, Refusal, SequenceNumber,
+    Settlement, SubQueue, limits::OVERLAY_SIZE_BYTES_MAX,
 };
 use rustc_hash::FxHashSet;
 
@@ -10,6 +10,7 @@ use super::{
     Reply, SettleVia,
     links::LinkKind,
     message_locks::{Lock, LockKind, LockSlot},
+    message_state::Place,
     namespace::{Namespace, Step},
 };
 
@@ -72,15 +73,10 @@ impl Namespace {
         let (queue_id, number) = (lock.queue, lock.sequence_number);
         match settlement {
             Settlement::Complete => {
-                let Some(queue) = self.queues.get_mut(&queue_id) else { return };
-                queue.locked -= 1;
-                let Some(entry) = queue.remove(number) else { return };
-                step.out.batch.delete_message(queue_id, number);
-                if entry.has_overlay_row() {
-                    step.out.batch.delete_overlay(queue_id, number);
+                if let Some(queue) = self.queues.get_mut(&queue_id) {
+                    queue.locked -= 1;
                 }
-                step.out.batch.delete_body(self.id, entry.body, entry.size_bytes);
-                step.out.gone_bodies.push(entry.body);
+                self.remove_message(step, queue_id, number);
             }
             Settlement::Abandon(properties) => self.fail_delivery(step, queue_id, number, Some(properties)),
             Settlement::DeadLetter(properties) => {
@@ -90,7 +86,35 @@ impl Namespace {
                 self.move_to_dead_letter(step, queue_id, number, properties);
             }
             Settlement::Release => self.give_back(queue_id, number),
+            Settlement::Defer(properties) => self.defer(step, queue_id, number, properties),
         }
+    }
+
+    /// Puts a message aside. It counts as a failed delivery, except in a sub-queue, and never
+    /// leads to the dead-letter queue (semantics B-19, B-38, D-36).
+    fn defer(
+        &mut self,
+        step: &mut Step<'_>,
+        queue_id: EntityId,
+        sequence_number: SequenceNumber,
+        properties: &PropertyOverlay,
+    ) {
+        let Some(queue) = self.queues.get_mut(&queue_id) else { return };
+        let counts = !queue.is_sub_queue();
+        let Some(entry) = queue.messages.get_mut(sequence_number) else { return };
+        entry.lay_over(properties);
+        entry.delivery_count += u32::from(counts);
+        entry.place = Place::Deferred;
+        if !entry.is_deferred {
+            entry.is_deferred = true;
+            queue.deferred += 1;
+            let record = entry.record(queue.message_sessions.id(entry.message_session));
+            step.out.batch.put_message(queue_id, sequence_number, &record);
+        }
+        if entry.has_overlay_row() {
+            step.out.batch.put_overlay(queue_id, sequence_number, &entry.overlay_record());
+        }
+        queue.locked -= 1;
     }
 
     /// A message in a dead-letter queue cannot be dead-lettered again; it stays locked (semantics
@@ -101,7 +125,9 @@ impl Namespace {
             Settlement::DeadLetter(_) if lock.queue.sub_queue() != SubQueue::Main => {
                 return Err(Refusal::AlreadyDeadLettered);
             }
-            Settlement::Abandon(properties) | Settlement::DeadLetter(properties) => properties,
+            Settlement::Abandon(properties)
+            | Settlement::Defer(properties)
+            | Settlement::DeadLetter(properties) => properties,
             Settlement::Complete | Settlement::Release => return Ok(found),
         };
         let entry = self.queues.get(&lock.queue).and_then(|queue| queue.messages.get(lock.sequence_number));

@@ -215,7 +215,8 @@ pub(super) fn work_of(command: &Command) -> usize {
 pub(super) fn ingest_bytes(command: &Command) -> usize {
     match command {
         Command::Enqueue(enqueue) => enqueue.messages.iter().map(|message| message.encoded.len()).sum(),
-        Command::StorePart { row, .. } | Command::EnqueueParts(EnqueueParts { row, .. }) => row.len(),
+        Command::StorePart { row, .. } => row.len(),
+        Command::EnqueueParts(EnqueueParts { message, .. }) => message.encoded.len(),
         Command::SetMessageSessionState { state: Some(state), .. } => state.len(),
         _ => 0,
     }
@@ -238,7 +239,7 @@ mod tests {
 
     fn send(bytes: usize) -> Command {
         let encoded = Bytes::from(vec![0; bytes]);
-        let message = IncomingMessage { encoded, generated_bytes: 0, message_session: None };
+        let message = IncomingMessage { encoded, ..IncomingMessage::default() };
         Command::Enqueue(Enqueue {
             entity: EntityId::from_raw(4),
             messages: [message].into(),

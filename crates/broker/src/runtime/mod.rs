@@ -139,7 +139,7 @@ impl Broker {
         config: &BrokerConfig,
         definitions: &[NamespaceDefinition],
     ) -> Result<Self, BrokerError> {
-        let recovered = recovery::recover(&*store, config.core, definitions)?;
+        let recovered = recovery::recover(&*store, config.core, definitions, clock.now().utc)?;
         let (failure_sender, failure) = watch::channel(None);
         let durable = recovered.durable;
         let directories =

@@ -27,6 +27,8 @@ const TURN_EFFECTS_MAX: usize = 4096;
 
 /// How often the thread looks whether everything is released, while it is stopping.
 const STOP_POLL: Duration = Duration::from_millis(5);
+/// How often the thread looks at the wall clock, while something is due by it.
+const WALL_CLOCK_POLL: Duration = Duration::from_secs(1);
 
 pub(crate) struct NamespaceThread {
     shared: Arc<Shared>,
@@ -116,7 +118,12 @@ impl NamespaceThread {
             return Some(Duration::ZERO);
         }
         let deadline = self.namespaces.iter().filter_map(Namespace::next_deadline).min();
-        let timeout = deadline.map(|deadline| self.shared.clock.now().mono.until(deadline));
+        let now = self.shared.clock.now();
+        let timeout = deadline.map(|deadline| now.mono.until(deadline));
+        // A wall clock may be set: it is looked at again before long.
+        let due = self.namespaces.iter().filter_map(Namespace::next_due).min();
+        let due = due.map(|due| now.utc.until(due).min(WALL_CLOCK_POLL));
+        let timeout = timeout.into_iter().chain(due).min();
         if self.stopping {
             // A last group that writes nothing wakes nobody when it is released.
             return Some(timeout.map_or(STOP_POLL, |timeout| timeout.min(STOP_POLL)));
@@ -253,7 +260,10 @@ impl NamespaceThread {
     fn tick(&mut self) {
         let now = self.shared.clock.now();
         for index in 0..self.namespaces.len() {
-            if self.namespaces[index].next_deadline().is_some_and(|deadline| deadline <= now.mono) {
+            let namespace = &self.namespaces[index];
+            if namespace.next_deadline().is_some_and(|deadline| deadline <= now.mono)
+                || namespace.next_due().is_some_and(|due| due <= now.utc)
+            {
                 self.apply(index, now, Command::Tick);
             }
         }
@@ -295,6 +305,11 @@ fn fill_in_bodies(bodies: &BodyCache, namespace: lockstep_model::NamespaceId, ef
         Effect::Reply { reply: Reply::Peeked(messages), .. } => {
             for message in messages {
                 message.body.bytes = bodies.get(namespace, message.body.id);
+            }
+        }
+        Effect::Reply { reply: Reply::Deferred(deliveries), .. } => {
+            for delivery in deliveries {
+                delivery.body.bytes = bodies.get(namespace, delivery.body.id);
             }
         }
         _ => {}

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     BodyId, CommitNumber, EntityDescription, EntityId, MessageSessionId, NamespaceId, SequenceNumber,
+    Timestamp,
 };
 use lockstep_store::{
-    CounterRecord, LoadVisitor, MessageOverlayRecord, MessageRecord, MessageSessionRecord, NamespaceRecord,
-    Store,
+    CounterRecord, DuplicateRecord, LoadVisitor, MessageOverlayRecord, MessageRecord, MessageSessionRecord,
+    NamespaceRecord, Store,
 };
 
 use super::{BrokerError, NamespaceDefinition};
@@ -69,6 +70,12 @@ impl LoadVisitor for Loader {
             namespace.restore_overlay(id, sequence_number, record);
         }
     }
+
+    fn duplicate(&mut self, id: EntityId, record: DuplicateRecord) {
+        if let Some(namespace) = self.of(id) {
+            namespace.restore_duplicate(id, record);
+        }
+    }
 }
 
 /// Loads the store and brings its entities in line with `definitions`, durably.
@@ -76,12 +83,13 @@ pub(crate) fn recover(
     store: &dyn Store,
     config: CoreConfig,
     definitions: &[NamespaceDefinition],
+    now: Timestamp,
 ) -> Result<Recovered, BrokerError> {
     let mut loader = Loader { config, namespaces: BTreeMap::new() };
     store.load(&mut loader)?;
     let mut namespaces = loader.namespaces;
     for namespace in namespaces.values_mut() {
-        namespace.finish_restore();
+        namespace.finish_restore(now);
     }
     let is_live = |id: NamespaceId, body: BodyId| namespaces.get(&id).is_some_and(|n| n.is_live_body(body));
     let orphans = store.remove_orphan_bodies(&is_live)?;

@@ -170,7 +170,7 @@ impl Fixture {
     fn enqueue(&mut self, encoded: Bytes) -> Command {
         Command::Enqueue(Enqueue {
             entity: self.queue,
-            messages: [IncomingMessage { encoded, generated_bytes: 0, message_session: None }].into(),
+            messages: [IncomingMessage { encoded, ..IncomingMessage::default() }].into(),
             connection: self.connection.id(),
             request: Some(self.request()),
         })
@@ -187,8 +187,7 @@ impl Fixture {
         let request = Some(self.request());
         let message = |body: &&'static str| IncomingMessage {
             encoded: Bytes::from_static(body.as_bytes()),
-            generated_bytes: 0,
-            message_session: None,
+            ..IncomingMessage::default()
         };
         let messages = bodies.iter().map(message).collect();
         let connection = self.connection.id();
@@ -226,13 +225,16 @@ impl Fixture {
 async fn what_was_accepted_is_there_after_a_crash() {
     let store = Arc::new(MemoryStore::new());
     let mut fixture = Fixture::new(&store);
-    assert_eq!(fixture.send(&["a", "b"]).await, Reply::Enqueued(SequenceNumber(1)));
+    assert_eq!(
+        fixture.send(&["a", "b"]).await,
+        Reply::Enqueued { first: SequenceNumber(1), duplicates: vec![] }
+    );
     let crashed = Arc::new(store.crash());
     let mut after = Fixture::new(&crashed);
     let (_, deliveries) = after.receive(10).await;
     let numbers: Vec<_> = deliveries.iter().map(|delivery| delivery.sequence_number.0).collect();
     assert_eq!(numbers, [1, 2]);
-    assert_eq!(after.send(&["c"]).await, Reply::Enqueued(SequenceNumber(3)));
+    assert_eq!(after.send(&["c"]).await, Reply::Enqueued { first: SequenceNumber(3), duplicates: vec![] });
 }
 
 #[tokio::test]
@@ -285,7 +287,7 @@ async fn a_nearly_full_disk_refuses_sends_by_name() {
     fixture.broker.set_refuse_growth(true);
     assert_eq!(fixture.send(&["a"]).await, Reply::Refused(lockstep_model::Refusal::QuotaExceeded));
     fixture.broker.set_refuse_growth(false);
-    assert_eq!(fixture.send(&["a"]).await, Reply::Enqueued(SequenceNumber(1)));
+    assert_eq!(fixture.send(&["a"]).await, Reply::Enqueued { first: SequenceNumber(1), duplicates: vec![] });
 }
 
 #[tokio::test]
@@ -293,8 +295,7 @@ async fn shutting_down_makes_what_was_submitted_durable() {
     let store = Arc::new(MemoryStore::new());
     let fixture = Fixture::new(&store);
     let messages =
-        [IncomingMessage { encoded: Bytes::from_static(b"last"), generated_bytes: 0, message_session: None }]
-            .into();
+        [IncomingMessage { encoded: Bytes::from_static(b"last"), ..IncomingMessage::default() }].into();
     let (entity, connection) = (fixture.queue, fixture.connection.id());
     fixture.submit([Command::Enqueue(Enqueue { entity, messages, connection, request: None })]).await;
     fixture.connection.close(Departure::Clean, vec![]);
@@ -324,7 +325,7 @@ async fn nothing_fenced_leaves_before_its_sync() {
     store.shut(false);
     assert!(matches!(
         fixture.next().await,
-        ToConnection::Effect(Effect::Reply { reply: Reply::Enqueued(SequenceNumber(1)), .. })
+        ToConnection::Effect(Effect::Reply { reply: Reply::Enqueued { first: SequenceNumber(1), .. }, .. })
     ));
     let ToConnection::Effect(Effect::Reply { reply: Reply::Peeked(seen), .. }) = fixture.next().await else {
         panic!("the peek's answer comes behind the send's");

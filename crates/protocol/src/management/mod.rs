@@ -10,13 +10,16 @@ mod message_sessions;
 mod peek;
 mod request;
 mod response;
+mod sequence_numbers;
 mod settlement;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_amqp::types::Value;
-use lockstep_model::{Feature, LockToken, MessageSessionId, Refusal, SequenceNumber, Settlement, Timestamp};
+use lockstep_model::{
+    Feature, LockToken, MessageSessionId, ReceiveMode, Refusal, SequenceNumber, Settlement, Timestamp,
+};
 
 pub use request::parse;
 pub use response::{Response, encode_response};
@@ -92,6 +95,34 @@ pub enum ManagementOperation {
         /// The message session they belong to, if the client says so.
         session: Option<MessageSessionId>,
     },
+    /// schedule-message.
+    Schedule {
+        /// Encoded messages; at least one, at most `limits::BATCH_MESSAGES_MAX`.
+        messages: Vec<Bytes>,
+    },
+    /// cancel-scheduled-message.
+    CancelScheduled {
+        /// At most `limits::SEQUENCE_NUMBERS_PER_REQUEST_MAX`.
+        sequence_numbers: Vec<SequenceNumber>,
+    },
+    /// receive-by-sequence-number.
+    ReceiveBySequenceNumbers {
+        /// At most `limits::SEQUENCE_NUMBERS_PER_REQUEST_MAX`, in the order of the answer.
+        sequence_numbers: Vec<SequenceNumber>,
+        /// Lock them, or remove them.
+        mode: ReceiveMode,
+        /// The message session that they belong to.
+        session: Option<MessageSessionId>,
+    },
+    /// batch-delete-messages.
+    DeleteMessages {
+        /// How many at the most.
+        count: u32,
+        /// Only those that were enqueued at or before it.
+        enqueued_until: Timestamp,
+        /// Only those of one message session.
+        session: Option<MessageSessionId>,
+    },
     /// A known operation of a feature that this version does not have; to be refused by name.
     NotYet(Feature),
     /// An operation that does not exist, by its name; to be refused.
@@ -106,7 +137,10 @@ impl ManagementOperation {
             Self::RenewMessageSessionLock { session }
             | Self::GetMessageSessionState { session }
             | Self::SetMessageSessionState { session, .. } => Some(session),
-            Self::Peek { session, .. } | Self::Settle { session, .. } => session.as_ref(),
+            Self::Peek { session, .. }
+            | Self::Settle { session, .. }
+            | Self::ReceiveBySequenceNumbers { session, .. }
+            | Self::DeleteMessages { session, .. } => session.as_ref(),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use lockstep_model::{Feature, Refusal};
 use super::{
     ManagementError, ManagementOperation, ManagementRequest,
     body::{Body, InvalidBody, Result},
-    locks, message_sessions, peek, settlement,
+    locks, message_sessions, peek, sequence_numbers, settlement,
 };
 use crate::names::management as names;
 
@@ -88,14 +88,13 @@ fn parse_operation(operation: &str, body: Result<Map>) -> Result<ManagementOpera
         names::GET_MESSAGE_SESSIONS => message_sessions::list,
         names::PEEK_MESSAGE => peek::peek,
         names::UPDATE_DISPOSITION => settlement::update_disposition,
-        names::SCHEDULE_MESSAGE | names::CANCEL_SCHEDULED_MESSAGE => {
-            return Ok(ManagementOperation::NotYet(Feature::Scheduling));
-        }
-        names::RECEIVE_BY_SEQUENCE_NUMBER => return Ok(ManagementOperation::NotYet(Feature::Deferral)),
+        names::SCHEDULE_MESSAGE => sequence_numbers::schedule,
+        names::CANCEL_SCHEDULED_MESSAGE => sequence_numbers::cancel,
+        names::RECEIVE_BY_SEQUENCE_NUMBER => sequence_numbers::receive,
+        names::BATCH_DELETE_MESSAGES => sequence_numbers::delete,
         names::ADD_RULE | names::REMOVE_RULE | names::ENUMERATE_RULES => {
             return Ok(ManagementOperation::NotYet(Feature::Topics));
         }
-        names::BATCH_DELETE_MESSAGES => return Ok(ManagementOperation::NotYet(Feature::BatchDelete)),
         unknown => return Ok(ManagementOperation::Unknown(unknown.to_owned())),
     };
     arguments(Body(&body?))

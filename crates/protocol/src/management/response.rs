@@ -5,9 +5,9 @@ use lockstep_amqp::{
     message::{Properties, encode_value_message},
     types::{Map, Value},
 };
-use lockstep_model::{MessageSessionId, Refusal, Timestamp};
+use lockstep_model::{LockToken, MessageSessionId, Refusal, SequenceNumber, Timestamp};
 
-use super::{ManagementError, locks, message_sessions, peek};
+use super::{ManagementError, locks, message_sessions, peek, sequence_numbers};
 use crate::{
     conditions::{self, RefusalContext},
     names::{condition, management as names},
@@ -34,6 +34,12 @@ pub enum Response<'a> {
     },
     /// Whole encoded messages; none are answered by 204.
     Peeked(&'a [Bytes]),
+    /// Numbers of scheduled messages, in the order of the request.
+    Scheduled(&'a [SequenceNumber]),
+    /// Whole encoded messages with their locks.
+    Received(&'a [(Bytes, LockToken)]),
+    /// How many messages were deleted; none are answered by 204.
+    Deleted(u32),
     /// The state was set, the messages were settled.
     Done,
     /// Nothing was done. Made by [`Response::refused`] and [`Response::not_understood`].
@@ -93,6 +99,10 @@ fn parts<'a>(response: &'a Response<'_>) -> (i32, &'a str, Option<&'static str>,
             (NO_CONTENT, "No messages were found.", Some(condition::MESSAGE_NOT_FOUND), Map::new())
         }
         Response::Peeked(messages) => ok(peek::messages(messages)),
+        Response::Scheduled(numbers) => ok(sequence_numbers::scheduled(numbers)),
+        Response::Received(messages) => ok(sequence_numbers::received(messages)),
+        Response::Deleted(0) => (NO_CONTENT, "No messages were deleted.", None, sequence_numbers::deleted(0)),
+        Response::Deleted(count) => ok(sequence_numbers::deleted(*count)),
         Response::Done => ok(Map::new()),
         Response::Refused { status, condition, description } => {
             (*status, description, Some(*condition), Map::new())

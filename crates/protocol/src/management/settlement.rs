@@ -1,7 +1,7 @@
 //! Settlement by lock token (wire.md 7.10).
 
 use lockstep_amqp::types::{Map, Value};
-use lockstep_model::{Feature, Settlement};
+use lockstep_model::Settlement;
 
 use super::{
     ManagementOperation,
@@ -17,9 +17,7 @@ pub(super) fn update_disposition(body: Body<'_>) -> Result<ManagementOperation> 
         names::DISPOSITION_COMPLETED => Settlement::Complete,
         names::DISPOSITION_ABANDONED => Settlement::Abandon(properties(body, &[])?),
         names::DISPOSITION_SUSPENDED => Settlement::DeadLetter(properties(body, &dead_letter_texts(body)?)?),
-        names::DISPOSITION_DEFERED | names::DISPOSITION_DEFERRED => {
-            return Ok(ManagementOperation::NotYet(Feature::Deferral));
-        }
+        names::DISPOSITION_DEFERED | names::DISPOSITION_DEFERRED => Settlement::Defer(properties(body, &[])?),
         other => {
             return Err(InvalidBody::argument(format!(
                 "'{}' has to be completed, abandoned, suspended or defered, not '{other}'.",

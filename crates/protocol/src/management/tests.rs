@@ -223,7 +223,7 @@ mod requests {
             expected(Settlement::DeadLetter(PropertyOverlay::new()))
         );
         for status in ["defered", "deferred"] {
-            assert_eq!(settle(status, &[]), Ok(ManagementOperation::NotYet(Feature::Deferral)));
+            assert_eq!(settle(status, &[]), expected(Settlement::Defer(PropertyOverlay::new())));
         }
         assert!(settle("renewed", &[]).expect_err("refused").text.contains("'renewed'"));
         let with_session = settle("completed", &[("session-id", Value::string("s"))]).expect("good");
@@ -256,15 +256,78 @@ mod requests {
     }
 
     #[test]
+    fn messages_are_scheduled_from_a_list_of_maps() {
+        let message = |bytes: &'static [u8]| {
+            Value::Map(strings(&[
+                ("message-id", Value::string("m")),
+                ("message", Value::Binary(Bytes::from_static(bytes))),
+            ]))
+        };
+        let list = Value::List(vec![message(b"a"), message(b"b")]);
+        let expected = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+        assert_eq!(
+            operation("schedule-message", &[("messages", list)]),
+            Ok(ManagementOperation::Schedule { messages: expected })
+        );
+        for wrong in [Value::List(vec![]), Value::List(vec![Value::Null]), Value::Binary(Bytes::new())] {
+            assert!(operation("schedule-message", &[("messages", wrong)]).is_err());
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_come_as_an_array_or_a_list_of_integers() {
+        let numbers = Value::List(vec![Value::Long(3), Value::Int(1), Value::Long(-4)]);
+        let sequence_numbers = vec![SequenceNumber(3), SequenceNumber(1), SequenceNumber(0)];
+        assert_eq!(
+            operation("cancel-scheduled-message", &[("sequence-numbers", numbers.clone())]),
+            Ok(ManagementOperation::CancelScheduled { sequence_numbers: sequence_numbers.clone() })
+        );
+        for (mode, expected) in [
+            (Value::Uint(0), ReceiveMode::ReceiveAndDelete),
+            (Value::Ubyte(1), ReceiveMode::PeekLock),
+            (Value::Null, ReceiveMode::PeekLock),
+        ] {
+            let arguments = [
+                ("sequence-numbers", numbers.clone()),
+                ("receiver-settle-mode", mode),
+                ("session-id", Value::string("s")),
+            ];
+            assert_eq!(
+                operation("receive-by-sequence-number", &arguments),
+                Ok(ManagementOperation::ReceiveBySequenceNumbers {
+                    sequence_numbers: sequence_numbers.clone(),
+                    mode: expected,
+                    session: Some(session("s")),
+                })
+            );
+        }
+        let wrong = [("sequence-numbers", numbers), ("receiver-settle-mode", Value::Uint(2))];
+        assert!(operation("receive-by-sequence-number", &wrong).is_err());
+        assert!(operation("cancel-scheduled-message", &[("sequence-numbers", Value::Long(1))]).is_err());
+    }
+
+    #[test]
+    fn a_batch_deletion_has_a_count_and_perhaps_a_time() {
+        let count = ("message-count", Value::Int(4_000));
+        let time = ("enqueued-time-utc", Value::Timestamp(9));
+        assert_eq!(
+            operation("batch-delete-messages", &[count.clone(), time]),
+            Ok(ManagementOperation::DeleteMessages {
+                count: 4_000,
+                enqueued_until: Timestamp::from_unix_millis(9),
+                session: None,
+            })
+        );
+        assert!(operation("batch-delete-messages", &[count, ("enqueued-time-utc", Value::Long(9))]).is_err());
+        assert!(operation("batch-delete-messages", &[]).is_err());
+    }
+
+    #[test]
     fn operations_of_later_versions_are_known_by_name() {
         for (name, feature) in [
-            ("schedule-message", Feature::Scheduling),
-            ("cancel-scheduled-message", Feature::Scheduling),
-            ("receive-by-sequence-number", Feature::Deferral),
             ("add-rule", Feature::Topics),
             ("remove-rule", Feature::Topics),
             ("enumerate-rules", Feature::Topics),
-            ("batch-delete-messages", Feature::BatchDelete),
         ] {
             assert_eq!(operation(name, &[]), Ok(ManagementOperation::NotYet(feature)));
         }

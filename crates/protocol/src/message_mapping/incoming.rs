@@ -1,8 +1,11 @@
 //! What a sender's bytes say.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use lockstep_amqp::message::{Sections, decode_header, map_section_entries, scan, split_batch, text_key};
-use lockstep_model::{Feature, IncomingMessage, IncomingMessages, Refusal, limits};
+use lockstep_model::{DuplicateKey, IncomingMessage, IncomingMessages, Refusal, Timestamp, limits};
+use sha2::{Digest, Sha256};
 
 use super::{malformed, raw_properties::RawProperties};
 use crate::{
@@ -15,6 +18,16 @@ pub(super) const MESSAGE_FORMAT_SINGLE: u32 = 0;
 pub(super) const UNKNOWN_FORMAT: Refusal =
     Refusal::InvalidArgument("the message-format is 0 or, for a batch, 0x80013700");
 const NULL: [u8; 1] = [0x40];
+const TIMESTAMP: u8 = 0x83;
+
+/// What the broker wants to know of messages besides what is in them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IncomingContext {
+    /// Whether the entity looks for duplicates: then message-ids are hashed.
+    pub detects_duplicates: bool,
+    /// The time at which the messages came.
+    pub now: Timestamp,
+}
 
 /// The messages of one delivery from a sender: one, or those of a batch in their order. What an
 /// envelope of a batch holds beside them is left out.
@@ -23,41 +36,53 @@ const NULL: [u8; 1] = [0x40];
 /// else stays byte by byte as it was sent. Sizes are not checked here.
 ///
 /// # Errors
-/// `Malformed` for bytes that are no message, `InvalidArgument` for another message-format and
-/// for annotations of the broker's that may not be null, `IdTooLong`, `TooManyMessages`, and
-/// `NotSupported` for scheduling and time to live. One bad message refuses a whole batch.
+/// `Malformed` for bytes that are no message, `InvalidArgument` for another message-format, for
+/// annotations of the broker's that may not be null and for times that are none, `IdTooLong`,
+/// `TooManyMessages`. One bad message refuses a whole batch.
 pub fn incoming(
     payload: Bytes,
     message_format: u32,
+    context: IncomingContext,
     new_message_id: &mut dyn FnMut() -> [u8; 16],
 ) -> Result<IncomingMessages, Refusal> {
     match message_format {
-        MESSAGE_FORMAT_SINGLE => Ok(IncomingMessages::from([single(payload, new_message_id)?])),
+        MESSAGE_FORMAT_SINGLE => {
+            Ok(IncomingMessages::from([incoming_single(payload, context, new_message_id)?]))
+        }
         MESSAGE_FORMAT_BATCH => {
             let messages = split_batch(&payload).map_err(malformed)?;
             if messages.len() > limits::BATCH_MESSAGES_MAX {
                 return Err(Refusal::TooManyMessages);
             }
-            messages.into_iter().map(|message| single(message, new_message_id)).collect()
+            messages.into_iter().map(|message| incoming_single(message, context, new_message_id)).collect()
         }
         _ => Err(UNKNOWN_FORMAT),
     }
 }
 
-fn single(encoded: Bytes, new_message_id: &mut dyn FnMut() -> [u8; 16]) -> Result<IncomingMessage, Refusal> {
+/// One message, as [`incoming`](fn@incoming) reads it.
+///
+/// # Errors
+/// Likewise.
+pub fn incoming_single(
+    encoded: Bytes,
+    context: IncomingContext,
+    new_message_id: &mut dyn FnMut() -> [u8; 16],
+) -> Result<IncomingMessage, Refusal> {
     let sections = scan(&encoded).map_err(malformed)?;
-    examine(encoded, &sections, new_message_id)
+    examine(encoded, &sections, context, new_message_id)
 }
 
 /// Looks at what stands before the body. `encoded` may end anywhere in the body.
 pub(super) fn examine(
     encoded: Bytes,
     sections: &Sections,
+    context: IncomingContext,
     new_message_id: &mut dyn FnMut() -> [u8; 16],
 ) -> Result<IncomingMessage, Refusal> {
     let section =
         |range: &Option<std::ops::Range<usize>>| range.as_ref().and_then(|range| encoded.get(range.clone()));
-    let ttl = match section(&sections.header) {
+    let ttl_millis = match section(&sections.header) {
         Some(header) => decode_header(header).map_err(malformed)?.ttl,
         None => None,
     };
@@ -67,50 +92,83 @@ pub(super) fn examine(
             map_section_entries(map).map_err(malformed)?;
         }
     }
-    if let Some(annotations) = section(&sections.message_annotations) {
-        check_annotations(annotations)?;
-    }
+    let annotations = match section(&sections.message_annotations) {
+        Some(annotations) => read_annotations(annotations)?,
+        None => Annotations::default(),
+    };
     let properties = match section(&sections.properties) {
         Some(properties) => RawProperties::read(properties).map_err(malformed)?,
         None => RawProperties::default(),
     };
-    refuse_time_to_live(ttl.is_some(), properties.absolute_expiry_time.is_some())?;
-    let message_session = message_session_id::from_group_id(properties.group_id)?;
+    let mut message = IncomingMessage {
+        message_session: message_session_id::from_group_id(properties.group_id)?,
+        time_to_live: time_to_live(ttl_millis, &properties, context.now)?,
+        scheduled_at: annotations.scheduled_at,
+        partition_key: annotations.partition_key.map(Into::into),
+        ..IncomingMessage::default()
+    };
     match properties.message_id {
         Some(message_id) => {
             check_message_id(message_id)?;
-            Ok(IncomingMessage { encoded, generated_bytes: 0, message_session })
+            message.duplicate_key = context.detects_duplicates.then(|| duplicate_key(message_id));
+            message.encoded = encoded;
         }
         None => {
             let sent_bytes = encoded.len();
-            let encoded = with_message_id(&encoded, sections, &properties, new_message_id());
-            let generated_bytes = u32::try_from(encoded.len() - sent_bytes).unwrap_or(u32::MAX);
-            Ok(IncomingMessage { encoded, generated_bytes, message_session })
+            message.encoded = with_message_id(&encoded, sections, &properties, new_message_id());
+            message.generated_bytes = u32::try_from(message.encoded.len() - sent_bytes).unwrap_or(u32::MAX);
         }
+    }
+    Ok(message)
+}
+
+/// How long a message lives (wire.md 4.6): `header.ttl`, unless it is at its maximum or absent and
+/// `absolute-expiry-time` says more. That counts from `creation-time`, or from now.
+fn time_to_live(
+    ttl_millis: Option<u32>,
+    properties: &RawProperties<'_>,
+    now: Timestamp,
+) -> Result<Option<Duration>, Refusal> {
+    let ttl = ttl_millis.map(|millis| Duration::from_millis(u64::from(millis)));
+    let time = |field: Option<&[u8]>, name: &'static str| {
+        field.map(|encoded| read_timestamp(encoded).ok_or(Refusal::InvalidArgument(name))).transpose()
+    };
+    let expiry = time(properties.absolute_expiry_time, "absolute-expiry-time has to be a timestamp")?;
+    let creation = time(properties.creation_time, "creation-time has to be a timestamp")?;
+    let Some(expiry) = expiry else { return Ok(ttl) };
+    match (ttl, creation) {
+        (None, creation) => Ok(Some(creation.unwrap_or(now).until(expiry))),
+        (Some(ttl), Some(creation)) if creation.until(expiry) > Duration::from_millis(u32::MAX.into()) => {
+            Ok(Some(creation.until(expiry).max(ttl)))
+        }
+        (ttl, _) => Ok(ttl),
     }
 }
 
-/// The rule for a message's time to live: it is a later feature, and a message that has one is
-/// refused by name rather than kept for ever. `header.ttl` counts whatever its value, and
-/// `absolute-expiry-time` also without it, since both promise that the message goes away.
-const fn refuse_time_to_live(has_ttl: bool, has_absolute_expiry_time: bool) -> Result<(), Refusal> {
-    if has_ttl || has_absolute_expiry_time {
-        return Err(Refusal::NotSupported(Feature::TimeToLive));
-    }
-    Ok(())
+pub(super) fn read_timestamp(encoded: &[u8]) -> Option<Timestamp> {
+    let (&constructor, value) = encoded.split_first()?;
+    let millis = i64::from_be_bytes(value.try_into().ok()?);
+    (constructor == TIMESTAMP).then(|| Timestamp::from_unix_millis(millis))
+}
+
+/// The annotations that have a meaning.
+#[derive(Default)]
+struct Annotations<'a> {
+    scheduled_at: Option<Timestamp>,
+    partition_key: Option<&'a str>,
 }
 
 /// Looks at the annotations that have a meaning (wire.md 4.6). Others are the sender's own.
-fn check_annotations(section: &[u8]) -> Result<(), Refusal> {
+fn read_annotations(section: &[u8]) -> Result<Annotations<'_>, Refusal> {
+    let mut annotations = Annotations::default();
     for (key, value) in map_section_entries(section).map_err(malformed)? {
         let Some(key) = text_key(key).filter(|key| key.starts_with(annotation::PREFIX)) else { continue };
         let is_null = value == NULL;
         match key {
-            annotation::SCHEDULED_ENQUEUE_TIME if !is_null => {
-                return Err(Refusal::NotSupported(Feature::Scheduling));
-            }
             annotation::SCHEDULED_ENQUEUE_TIME => {
-                return Err(Refusal::InvalidArgument("x-opt-scheduled-enqueue-time may not be null"));
+                let time = read_timestamp(value)
+                    .ok_or(Refusal::InvalidArgument("x-opt-scheduled-enqueue-time has to be a timestamp"))?;
+                annotations.scheduled_at = Some(time);
             }
             annotation::MESSAGE_STATE if is_null => {
                 return Err(Refusal::InvalidArgument("x-opt-message-state may not be null"));
@@ -122,11 +180,32 @@ fn check_annotations(section: &[u8]) -> Result<(), Refusal> {
                 let text = text_key(value)
                     .ok_or(Refusal::InvalidArgument("a partition key (x-opt-partition-key) is a string"))?;
                 check_length(text, "PartitionKey", limits::MESSAGE_SESSION_ID_CHARS_MAX)?;
+                if key == annotation::PARTITION_KEY {
+                    annotations.partition_key = Some(text);
+                }
             }
             _ => {}
         }
     }
-    Ok(())
+    Ok(annotations)
+}
+
+/// Equal for equal message-ids, whatever the width in which they were sent; ids of different types
+/// are different (semantics G-19).
+fn duplicate_key(message_id: &[u8]) -> DuplicateKey {
+    let mut hash = Sha256::new();
+    match message_id {
+        [0xa1, _, text @ ..] | [0xb1, _, _, _, _, text @ ..] => hash.update([b"s", text].concat()),
+        [0xa0, _, bytes @ ..] | [0xb0, _, _, _, _, bytes @ ..] => hash.update([b"b", bytes].concat()),
+        [0x98, uuid @ ..] => hash.update([b"u", uuid].concat()),
+        [0x80, number @ ..] => hash.update([b"n", number].concat()),
+        [0x53, number] => hash.update([b"n", &u64::from(*number).to_be_bytes()[..]].concat()),
+        _ => hash.update([b"n", &0_u64.to_be_bytes()[..]].concat()),
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest[..16]);
+    DuplicateKey(key)
 }
 
 /// A message-id is a ulong, a uuid, binary or a string (3.2.4).

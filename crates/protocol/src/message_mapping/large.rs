@@ -2,10 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 use lockstep_amqp::message::{BodyScanner, scan_head};
-use lockstep_model::{MessageSessionId, Refusal, SizeLimit, limits};
+use lockstep_model::{IncomingMessage, MessageSessionId, Refusal, SizeLimit, limits};
 
 use super::{
-    incoming::{MESSAGE_FORMAT_SINGLE, UNKNOWN_FORMAT, examine},
+    incoming::{IncomingContext, MESSAGE_FORMAT_SINGLE, UNKNOWN_FORMAT, examine},
     malformed,
 };
 use crate::names::MESSAGE_FORMAT_BATCH;
@@ -21,23 +21,12 @@ pub struct LargeMessage {
     scanner: BodyScanner,
     /// Bytes before the body, generated ones too.
     head_bytes: u64,
-    generated_bytes: u32,
-    message_session: Option<MessageSessionId>,
+    /// What stands before the body; without the bytes.
+    facts: IncomingMessage,
     /// Bytes given out in rows.
     given_bytes: u64,
     /// Bytes not given out yet; less than a row between two calls, but for a few.
     kept: BytesMut,
-}
-
-/// What is left when a large message is whole.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LastPart {
-    /// The last row; never full, perhaps empty.
-    pub row: Bytes,
-    /// What of the message the sender did not send, in bytes.
-    pub generated_bytes: u32,
-    /// `group-id`, if it was sent.
-    pub message_session: Option<MessageSessionId>,
 }
 
 impl LargeMessage {
@@ -50,6 +39,7 @@ impl LargeMessage {
     pub fn begin(
         first_part: Bytes,
         message_format: u32,
+        context: IncomingContext,
         new_message_id: &mut dyn FnMut() -> [u8; 16],
         rows: &mut Vec<Bytes>,
     ) -> Result<Self, Refusal> {
@@ -67,25 +57,25 @@ impl LargeMessage {
                 "header, annotations and properties of a message over 1 MiB may not exceed 256 KiB together",
             ));
         }
-        let message = examine(first_part, &head, new_message_id)?;
-        let head_bytes = head.body.start + message.generated_bytes as usize;
+        let mut facts = examine(first_part, &head, context, new_message_id)?;
+        let first_part = std::mem::take(&mut facts.encoded);
+        let head_bytes = head.body.start + facts.generated_bytes as usize;
         let mut large = Self {
             scanner: BodyScanner::new(),
             head_bytes: head_bytes as u64,
-            generated_bytes: message.generated_bytes,
-            message_session: message.message_session,
+            facts,
             given_bytes: 0,
             kept: BytesMut::new(),
         };
-        large.scanner.push(&message.encoded[head_bytes..]).map_err(malformed)?;
-        large.keep(message.encoded, rows);
+        large.scanner.push(&first_part[head_bytes..]).map_err(malformed)?;
+        large.keep(first_part, rows);
         Ok(large)
     }
 
     /// `group-id`, if it was sent.
     #[must_use]
     pub const fn message_session(&self) -> Option<&MessageSessionId> {
-        self.message_session.as_ref()
+        self.facts.message_session.as_ref()
     }
 
     /// Bytes that wait until they fill a row.
@@ -104,14 +94,15 @@ impl LargeMessage {
         Ok(())
     }
 
-    /// The message is whole.
+    /// The message is whole: what is known of it, with its last row, which is never full and
+    /// perhaps empty, as `encoded`.
     ///
     /// # Errors
     /// `Malformed` if it is not.
-    pub fn finish(self) -> Result<LastPart, Refusal> {
+    pub fn finish(self) -> Result<IncomingMessage, Refusal> {
         self.scanner.finish().map_err(malformed)?;
-        let Self { kept, generated_bytes, message_session, .. } = self;
-        Ok(LastPart { row: kept.freeze(), generated_bytes, message_session })
+        let Self { kept, facts, .. } = self;
+        Ok(IncomingMessage { encoded: kept.freeze(), ..facts })
     }
 
     /// Makes rows of what is kept and `part`, as far as it is clear that it belongs to the message.
@@ -162,6 +153,9 @@ mod tests {
     }
 
     /// A message with a message-id of the given bytes before and in its one data section.
+    const CONTEXT: IncomingContext =
+        IncomingContext { detects_duplicates: false, now: lockstep_model::Timestamp::from_unix_millis(0) };
+
     fn message(with_id: bool, body_bytes: usize) -> Bytes {
         let mut message = BytesMut::new();
         if with_id {
@@ -173,20 +167,20 @@ mod tests {
         message.freeze()
     }
 
-    fn in_parts(message: &Bytes) -> Result<(Vec<Bytes>, LastPart), Refusal> {
+    fn in_parts(message: &Bytes) -> Result<(Vec<Bytes>, IncomingMessage), Refusal> {
         let mut rows = Vec::new();
         let mut parts = message.chunks(ROW).map(Bytes::copy_from_slice);
-        let mut large = LargeMessage::begin(parts.next().expect("one"), 0, &mut id, &mut rows)?;
+        let mut large = LargeMessage::begin(parts.next().expect("one"), 0, CONTEXT, &mut id, &mut rows)?;
         for part in parts {
             large.push(part, &mut rows)?;
         }
         let last = large.finish()?;
-        assert!(rows.iter().all(|row| row.len() == ROW) && last.row.len() < ROW);
+        assert!(rows.iter().all(|row| row.len() == ROW) && last.encoded.len() < ROW);
         Ok((rows, last))
     }
 
-    fn joined((rows, last): (Vec<Bytes>, LastPart)) -> Bytes {
-        Bytes::from([rows.concat(), last.row.to_vec()].concat())
+    fn joined((rows, last): (Vec<Bytes>, IncomingMessage)) -> Bytes {
+        Bytes::from([rows.concat(), last.encoded.to_vec()].concat())
     }
 
     #[test]
@@ -195,7 +189,7 @@ mod tests {
             // Around the places where a row ends.
             for bytes in [2 * ROW, 2 * ROW - 17, 2 * ROW - 8, 2 * ROW - 60, ROW + 100_000, 3 * ROW + 5] {
                 let message = message(with_id, bytes);
-                let whole = incoming(message.clone(), 0, &mut id).expect("a message").remove(0);
+                let whole = incoming(message.clone(), 0, CONTEXT, &mut id).expect("a message").remove(0);
                 let (rows, last) = in_parts(&message).expect("a message");
                 assert_eq!(last.generated_bytes, whole.generated_bytes);
                 assert!(joined((rows, last)) == whole.encoded, "{with_id} {bytes}");
@@ -207,7 +201,7 @@ mod tests {
     fn parts_that_need_no_change_are_not_copied() {
         let first = message(true, 3 * ROW).slice(..ROW);
         let mut rows = Vec::new();
-        LargeMessage::begin(first.clone(), 0, &mut id, &mut rows).expect("a message");
+        LargeMessage::begin(first.clone(), 0, CONTEXT, &mut id, &mut rows).expect("a message");
         assert_eq!(rows[0].as_ptr(), first.as_ptr());
     }
 
@@ -232,7 +226,7 @@ mod tests {
     #[test]
     fn a_batch_and_an_unknown_format_are_refused() {
         let first = message(true, 3 * ROW).slice(..ROW);
-        let begin = |format| LargeMessage::begin(first.clone(), format, &mut id, &mut Vec::new());
+        let begin = |format| LargeMessage::begin(first.clone(), format, CONTEXT, &mut id, &mut Vec::new());
         let too_large = begin(MESSAGE_FORMAT_BATCH).expect_err("a batch");
         assert!(matches!(too_large, Refusal::TooLarge { limit: SizeLimit::Batch, .. }));
         assert_eq!(begin(7).expect_err("no format"), UNKNOWN_FORMAT);
@@ -251,7 +245,7 @@ mod tests {
         message.put_slice(&[0x00, 0x53, 0x75, 0xb0, 1, 0, 0, 0]);
         message.put_bytes(0, ROW);
         let first = message.freeze().slice(..ROW);
-        let refused = LargeMessage::begin(first, 0, &mut id, &mut Vec::new()).expect_err("too much");
+        let refused = LargeMessage::begin(first, 0, CONTEXT, &mut id, &mut Vec::new()).expect_err("too much");
         assert!(matches!(refused, Refusal::InvalidArgument(_)));
     }
 }

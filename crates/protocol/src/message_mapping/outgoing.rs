@@ -1,5 +1,7 @@
 //! What the broker says around a message when it delivers or shows it.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use lockstep_amqp::message::{
     MapEntries, MessageError, Sections, decode_header, map_section_entries, scan, scan_head, section,
@@ -9,6 +11,7 @@ use lockstep_model::{
     LockToken, MessageState, PropertyOverlay, PropertyValue, Refusal, SequenceNumber, Timestamp,
 };
 
+use super::{incoming::read_timestamp, raw_properties::RawProperties};
 use crate::names::annotation;
 
 /// Bytes of the broker's header and annotations together, at most.
@@ -30,8 +33,10 @@ pub struct DeliveryFacts<'a> {
     pub delivery_count: u32,
     /// Its lock, in peek-lock mode only.
     pub lock_token: Option<LockToken>,
-    /// Where it stands; given for peeks only.
+    /// Where it stands; not given for an ordinary delivery (semantics B-54).
     pub state: Option<MessageState>,
+    /// How long it lives, from `enqueued_at` on; `None` is for ever.
+    pub time_to_live: Option<Duration>,
     /// Application properties to lay over the sender's.
     pub properties: Option<&'a PropertyOverlay>,
 }
@@ -49,8 +54,9 @@ pub struct Outgoing {
 /// The message as it is delivered: header as sent with the delivery count, delivery-annotations
 /// as sent with the lock token, message-annotations as sent with sequence number, enqueued time
 /// and, if locked, the lock's end; values that the sender gave to the broker's own annotations
-/// are left out. Properties, body and footer are as sent; application properties too, except for
-/// the overlay. Nothing else is added (semantics G-13 to G-19, G-27).
+/// are left out. With a time to live, header and properties tell it; without one, neither does
+/// (semantics B-57). Other properties, body and footer are as sent; application properties too,
+/// except for the overlay. Nothing else is added (semantics G-13 to G-19, G-27).
 ///
 /// The prefix is a piece of `memory`, which is empty before and after; it grows by itself, best in
 /// pieces for many messages.
@@ -167,12 +173,23 @@ fn prefix(
         Some(overlay) => OWN_BYTES_MAX + sections.body.start + 2 * overlay.size_bytes(),
     };
     out.reserve(capacity);
-    put_header(out, part(&sections.header), facts.delivery_count)?;
+    put_header(out, part(&sections.header), facts)?;
     put_delivery_annotations(out, part(&sections.delivery_annotations), facts.lock_token, omitted_bytes)?;
     put_message_annotations(out, part(&sections.message_annotations), facts)?;
-    let rest_from = match overlay {
-        None => behind_annotations,
-        Some(overlay) => {
+    let properties_end = sections.properties.as_ref().map_or(behind_annotations, |range| range.end);
+    let rest_from = match (overlay, facts.time_to_live) {
+        (None, None) => behind_annotations,
+        (overlay, Some(time_to_live)) => {
+            put_properties(out, part(&sections.properties), facts.enqueued_at, time_to_live)?;
+            match overlay {
+                None => properties_end,
+                Some(overlay) => {
+                    put_application_properties(out, part(&sections.application_properties), overlay)?;
+                    sections.body.start
+                }
+            }
+        }
+        (Some(overlay), None) => {
             out.put_slice(part(&sections.properties).unwrap_or_default());
             put_application_properties(out, part(&sections.application_properties), overlay)?;
             sections.body.start
@@ -182,7 +199,11 @@ fn prefix(
 }
 
 /// Always a whole header: readers expect durable, priority and delivery-count (wire.md 5.3).
-fn put_header(out: &mut BytesMut, sent: Option<&[u8]>, delivery_count: u32) -> Result<(), MessageError> {
+fn put_header(
+    out: &mut BytesMut,
+    sent: Option<&[u8]>,
+    facts: &DeliveryFacts<'_>,
+) -> Result<(), MessageError> {
     let sent = match sent {
         Some(section) => decode_header(section)?,
         None => Default::default(),
@@ -192,12 +213,26 @@ fn put_header(out: &mut BytesMut, sent: Option<&[u8]>, delivery_count: u32) -> R
     out.put_slice(&[0, 5]);
     out.put_u8(boolean(sent.durable.unwrap_or(false)));
     out.put_slice(&[0x50, sent.priority.unwrap_or(PRIORITY_DEFAULT)]);
-    put_optional_uint(out, sent.ttl);
+    let ttl = facts.time_to_live.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
+    put_optional_uint(out, ttl);
     out.put_u8(sent.first_acquirer.map_or(NULL, boolean));
-    put_optional_uint(out, Some(delivery_count));
+    put_optional_uint(out, Some(facts.delivery_count));
     // At most 15 bytes.
     out[size_at] = (out.len() - size_at - 1) as u8;
     Ok(())
+}
+
+/// Properties with `absolute-expiry-time` a time to live after `creation-time`, which is the
+/// sender's or else the time of enqueueing.
+fn put_properties(
+    out: &mut BytesMut,
+    sent: Option<&[u8]>,
+    enqueued_at: Timestamp,
+    time_to_live: Duration,
+) -> Result<(), MessageError> {
+    let properties = sent.map(RawProperties::read).transpose()?.unwrap_or_default();
+    let creation = properties.creation_time.and_then(read_timestamp).unwrap_or(enqueued_at);
+    properties.put_with_times(out, creation.plus(time_to_live), creation)
 }
 
 const fn boolean(flag: bool) -> u8 {

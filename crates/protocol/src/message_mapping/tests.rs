@@ -8,12 +8,14 @@ use lockstep_amqp::{
     types::{Described, Map, Symbol, Value},
 };
 use lockstep_model::{
-    Feature, IncomingMessage, LockToken, MessageSessionId, MessageState, PropertyOverlay, PropertyValue,
-    Refusal, SequenceNumber, Timestamp, limits,
+    IncomingMessage, LockToken, MessageSessionId, MessageState, PropertyOverlay, PropertyValue, Refusal,
+    SequenceNumber, Timestamp, limits,
 };
 
 use super::*;
 
+const CONTEXT: IncomingContext =
+    IncomingContext { detects_duplicates: false, now: Timestamp::from_unix_millis(0) };
 const GENERATED: &str = "abababababababababababababababab";
 
 /// Sections of a message, in their order; body and footer as raw bytes.
@@ -92,7 +94,7 @@ fn data(content: &[u8]) -> Vec<u8> {
 }
 
 fn receive(payload: Bytes) -> Result<IncomingMessage, Refusal> {
-    let mut all = incoming(payload, 0, &mut || [0xab; 16])?;
+    let mut all = incoming(payload, 0, CONTEXT, &mut || [0xab; 16])?;
     assert_eq!(all.len(), 1);
     Ok(all.remove(0))
 }
@@ -105,6 +107,7 @@ fn facts() -> DeliveryFacts<'static> {
         delivery_count: 0,
         lock_token: Some(LockToken::from_uuid_bytes([5; 16])),
         state: None,
+        time_to_live: None,
         properties: None,
     }
 }
@@ -129,7 +132,7 @@ mod incoming_messages {
     fn a_message_with_an_id_is_stored_byte_by_byte() {
         let message = Parts { properties: Some(with_id()), rest: data(b"body"), ..Parts::default() }.encode();
         let received = receive(message.clone()).expect("good");
-        assert_eq!(received, IncomingMessage { encoded: message, generated_bytes: 0, message_session: None });
+        assert_eq!(received, IncomingMessage { encoded: message, ..IncomingMessage::default() });
     }
 
     #[test]
@@ -236,19 +239,60 @@ mod incoming_messages {
     }
 
     #[test]
-    fn scheduling_and_time_to_live_are_refused_by_name() {
-        let message_annotations = Some(symbols(&[("x-opt-scheduled-enqueue-time", Value::Timestamp(1))]));
+    fn a_scheduled_time_is_a_timestamp() {
+        let of = |value| {
+            let message_annotations = Some(symbols(&[("x-opt-scheduled-enqueue-time", value)]));
+            receive(Parts { message_annotations, ..Parts::default() }.encode())
+        };
+        let scheduled_at = of(Value::Timestamp(1_234)).expect("a time").scheduled_at;
+        assert_eq!(scheduled_at, Some(Timestamp::from_unix_millis(1_234)));
+        assert!(matches!(of(Value::Long(1_234)), Err(Refusal::InvalidArgument(_))));
+    }
+
+    /// wire.md 4.6
+    #[test]
+    fn time_to_live_comes_from_the_header_or_from_times_beyond_it() {
+        const DAY_MILLIS: i64 = 86_400_000;
+        let lives = |ttl, creation_time, absolute_expiry_time| {
+            let header = Some(Header { ttl, ..Header::default() });
+            let properties = Some(Properties { creation_time, absolute_expiry_time, ..with_id() });
+            let message = receive(Parts { header, properties, ..Parts::default() }.encode());
+            message.expect("good").time_to_live.map(|time| time.as_millis() as i64)
+        };
+        assert_eq!(lives(None, None, None), None);
+        assert_eq!(lives(None, Some(5), None), None);
+        assert_eq!(lives(Some(60_000), None, None), Some(60_000));
+        assert_eq!(lives(Some(60_000), Some(1_000), Some(62_000)), Some(60_000), "within a uint ttl counts");
+        let long = 100 * DAY_MILLIS;
+        assert_eq!(lives(Some(u32::MAX), Some(1_000), Some(1_000 + long)), Some(long));
+        assert_eq!(lives(None, Some(1_000), Some(4_000)), Some(3_000));
+        assert_eq!(lives(None, None, Some(5_000)), Some(5_000), "from the time at which it came");
+        assert_eq!(lives(None, Some(9_000), Some(5_000)), Some(0), "it has expired");
+    }
+
+    /// Semantics G-19.
+    #[test]
+    fn equal_message_ids_have_equal_keys_whatever_their_width() {
+        let context = IncomingContext { detects_duplicates: true, ..CONTEXT };
+        let key = |properties: &[u8]| {
+            let message = [&[0x00, 0x53, section::PROPERTIES][..], properties].concat();
+            incoming(message.into(), 0, context, &mut || [0; 16]).expect("good")[0].duplicate_key
+        };
+        let list = |id: &[u8]| [&[0xc0, id.len() as u8 + 1, 1][..], id].concat();
+        let text = key(&list(&[0xa1, 1, b'1']));
+        assert_eq!(text, key(&list(&[0xb1, 0, 0, 0, 1, b'1'])));
+        let number = key(&list(&[0x53, 0x31]));
+        assert_eq!(number, key(&list(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0x31])));
+        let keys = [text, number, key(&list(&[0xa0, 1, b'1'])), key(&list(&[0x44]))];
+        assert!(keys.iter().all(Option::is_some));
+        assert!((1..keys.len()).all(|at| !keys[..at].contains(&keys[at])), "{keys:?}");
+        assert_eq!(key(&list(&[0x40])), None, "a generated id is no duplicate of anything");
         assert_eq!(
-            receive(Parts { message_annotations, ..Parts::default() }.encode()),
-            Err(Refusal::NotSupported(Feature::Scheduling))
+            receive(Parts { properties: Some(with_id()), ..Parts::default() }.encode())
+                .expect("good")
+                .duplicate_key,
+            None
         );
-        let time_to_live = Err(Refusal::NotSupported(Feature::TimeToLive));
-        let header = Some(Header { ttl: Some(60_000), ..Header::default() });
-        assert_eq!(receive(Parts { header, ..Parts::default() }.encode()), time_to_live);
-        let properties = Some(Properties { absolute_expiry_time: Some(1), ..with_id() });
-        assert_eq!(receive(Parts { properties, ..Parts::default() }.encode()), time_to_live);
-        let header = Some(Header::default());
-        assert!(receive(Parts { header, ..Parts::default() }.encode()).is_ok());
     }
 
     #[test]
@@ -287,7 +331,7 @@ mod incoming_messages {
         let messages = vec![message("a"), message("b")];
         let envelope = Parts { properties: Some(with_id()), ..Parts::default() }.encode();
         let batch = Bytes::from([envelope, encode_batch(&messages)].concat());
-        let received = incoming(batch, 0x8001_3700, &mut || [0; 16]).expect("good");
+        let received = incoming(batch, 0x8001_3700, CONTEXT, &mut || [0; 16]).expect("good");
         let encoded: Vec<_> = received.iter().map(|message| message.encoded.clone()).collect();
         assert_eq!(encoded, messages);
         let ids: Vec<_> = received
@@ -301,12 +345,12 @@ mod incoming_messages {
     fn one_bad_message_refuses_its_batch() {
         let good = Parts { properties: Some(with_id()), ..Parts::default() }.encode();
         let batch = encode_batch(&[good, Bytes::from_static(&[0x00, 0x53, 0x79, 0x40])]);
-        assert!(matches!(incoming(batch, 0x8001_3700, &mut || [0; 16]), Err(Refusal::Malformed(_))));
+        assert!(matches!(incoming(batch, 0x8001_3700, CONTEXT, &mut || [0; 16]), Err(Refusal::Malformed(_))));
     }
 
     #[test]
     fn batches_of_nothing_of_another_kind_or_too_many_are_refused() {
-        let batch = |payload| incoming(payload, 0x8001_3700, &mut || [0; 16]);
+        let batch = |payload| incoming(payload, 0x8001_3700, CONTEXT, &mut || [0; 16]);
         assert!(matches!(batch(Bytes::new()), Err(Refusal::Malformed(_))));
         let value = Bytes::from_static(&[0x00, 0x53, section::AMQP_VALUE, 0x40]);
         assert!(matches!(batch(value), Err(Refusal::Malformed(_))));
@@ -319,7 +363,7 @@ mod incoming_messages {
     #[test]
     fn other_message_formats_are_refused() {
         for format in [1, 0x8001_3701] {
-            let refused = incoming(Bytes::new(), format, &mut || [0; 16]);
+            let refused = incoming(Bytes::new(), format, CONTEXT, &mut || [0; 16]);
             assert!(matches!(refused, Err(Refusal::InvalidArgument(_))));
         }
     }
@@ -347,6 +391,31 @@ mod outgoing_messages {
         assert_eq!(got.properties, sent.properties);
         assert_eq!(got.application_properties, None);
         assert_eq!(got.rest, sent.rest);
+    }
+
+    /// Semantics B-57, G-13, G-14, G-46.
+    #[test]
+    fn a_time_to_live_is_told_in_header_and_properties_and_none_in_neither() {
+        let day = std::time::Duration::from_secs(86_400);
+        let told = |creation_time, time_to_live| {
+            let properties =
+                Some(Properties { creation_time, reply_to: Some(Value::string("r")), ..with_id() });
+            let sent = Parts { properties, rest: data(b"x"), ..Parts::default() }.encode();
+            let got = deliver(&sent, &DeliveryFacts { time_to_live, ..facts() });
+            let (header, properties) = (got.header.expect("always"), got.properties.expect("sent"));
+            assert_eq!(properties.reply_to, Some(Value::string("r")));
+            assert_eq!(properties.message_id, with_id().message_id);
+            (header.ttl, properties.creation_time, properties.absolute_expiry_time)
+        };
+        assert_eq!(told(Some(5), None), (None, Some(5), None));
+        assert_eq!(told(None, Some(day)), (Some(86_400_000), Some(1_000), Some(86_401_000)));
+        assert_eq!(told(Some(5), Some(day)), (Some(86_400_000), Some(5), Some(86_400_005)));
+        let long = 100 * day;
+        assert_eq!(told(None, Some(long)), (Some(u32::MAX), Some(1_000), Some(1_000 + 8_640_000_000)));
+        let without_properties =
+            deliver(&data(b"x").into(), &DeliveryFacts { time_to_live: Some(day), ..facts() });
+        assert_eq!(without_properties.properties.expect("made").absolute_expiry_time, Some(86_401_000));
+        assert_eq!(without_properties.rest, data(b"x"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{
     keys,
+    queue_properties::{self, PropertyValue, QueueProperty},
     raw::{Later, RawNamespace, RawQueue, required_name, topic_left_out},
     section::{Located, Report, Section},
     tree::Node,
@@ -12,8 +13,10 @@ use super::{
 
 /// The emulator's own default of `MaxDeliveryCount` (its configuration schema).
 const EMULATOR_DELIVERY_COUNT_DEFAULT: u64 = 3;
-/// The longest time to live, .NET's `TimeSpan.MaxValue`: for ever.
-const FOR_EVER: Duration = Duration::new(922_337_203_685, 477_580_700);
+/// Of `DefaultMessageTimeToLive`.
+const EMULATOR_TIME_TO_LIVE_DEFAULT: Duration = Duration::from_secs(3_600);
+/// Of `DuplicateDetectionHistoryTimeWindow`.
+const EMULATOR_DUPLICATE_DETECTION_WINDOW_DEFAULT: Duration = Duration::from_secs(20);
 
 /// Reads the tree of a `Config.json`. `emulator_defaults` takes the emulator's defaults for what
 /// the file leaves out, instead of Azure's (semantics D-44).
@@ -33,12 +36,6 @@ pub(super) fn read(root: &Node, emulator_defaults: bool, report: &mut Report) ->
     {
         let text = format!("Logging.Type \"{}\" is not used: the log goes to standard error", kind.value);
         report.warning(kind.origin.line, text);
-    }
-    if emulator_defaults {
-        report.warning(
-            0,
-            "--emulator-defaults: a default time to live of one hour is left out: it comes in a later version",
-        );
     }
     section
         .nodes("Namespaces", report)
@@ -78,11 +75,7 @@ fn queue(node: &Node, emulator_defaults: bool, report: &mut Report) -> Option<Ra
     let name = required_name(&section, "Name", report)?;
     let mut queue = RawQueue {
         format: keys::Format::Emulator,
-        requires_session: None,
-        lock_duration: None,
-        max_delivery_count: None,
-        max_message_size_bytes: None,
-        auto_renew_while_link_open: None,
+        properties: Vec::new(),
         policies: Vec::new(),
         client_certificates: Vec::new(),
         name,
@@ -93,33 +86,49 @@ fn queue(node: &Node, emulator_defaults: bool, report: &mut Report) -> Option<Ra
     {
         read_properties(&properties, &mut queue, report);
     }
-    if emulator_defaults && queue.max_delivery_count.is_none() {
-        let origin = queue.name.origin.clone();
-        queue.max_delivery_count = Some(Located { value: EMULATOR_DELIVERY_COUNT_DEFAULT, origin });
+    if emulator_defaults {
+        add_emulator_defaults(&mut queue);
     }
     Some(queue)
 }
 
-fn read_properties(properties: &Section<'_>, queue: &mut RawQueue, report: &mut Report) {
-    queue.requires_session = properties.bool("RequiresSession", report);
-    queue.lock_duration = duration(properties, "LockDuration", report);
-    queue.max_delivery_count = properties.count("MaxDeliveryCount", report);
-    let mut later = Later { queue: &queue.name.value, report };
-    let time_to_live = duration(properties, "DefaultMessageTimeToLive", later.report);
-    later.left_out(time_to_live.filter(|ttl| ttl.value < FOR_EVER).as_ref(), "DefaultMessageTimeToLive");
-    for flag in ["DeadLetteringOnMessageExpiration", "RequiresDuplicateDetection"] {
-        let asked = properties.bool(flag, later.report).filter(|flag| flag.value);
-        later.left_out(asked.as_ref(), flag);
+/// What the emulator sets where its file says nothing.
+fn add_emulator_defaults(queue: &mut RawQueue) {
+    let defaults = [
+        ("max_delivery_count", "MaxDeliveryCount", PropertyValue::Count(EMULATOR_DELIVERY_COUNT_DEFAULT)),
+        (
+            "default_message_time_to_live_s",
+            "DefaultMessageTimeToLive",
+            PropertyValue::Time(EMULATOR_TIME_TO_LIVE_DEFAULT),
+        ),
+        (
+            "duplicate_detection_history_time_window_s",
+            "DuplicateDetectionHistoryTimeWindow",
+            PropertyValue::Time(EMULATOR_DUPLICATE_DETECTION_WINDOW_DEFAULT),
+        ),
+    ];
+    for (name, spelling, value) in defaults {
+        if !queue.properties.iter().any(|property| property.name == name) {
+            let origin = queue.name.origin.clone();
+            queue.properties.push(QueueProperty { name, spelling, origin, value });
+        }
     }
-    // The window means nothing without detection, which has its own warning.
-    duration(properties, "DuplicateDetectionHistoryTimeWindow", later.report);
+}
+
+fn read_properties(properties: &Section<'_>, queue: &mut RawQueue, report: &mut Report) {
+    queue.properties = queue_properties::read(properties, keys::Format::Emulator, report);
+    let mut later = Later { queue: &queue.name.value, report };
     for target in ["ForwardTo", "ForwardDeadLetteredMessagesTo"] {
         let asked = properties.text(target, later.report).filter(|target| !target.value.is_empty());
         later.left_out(asked.as_ref(), target);
     }
 }
 
-fn duration(section: &Section<'_>, key: &'static str, report: &mut Report) -> Option<Located<Duration>> {
+pub(super) fn duration(
+    section: &Section<'_>,
+    key: &'static str,
+    report: &mut Report,
+) -> Option<Located<Duration>> {
     let text = section.text(key, report)?;
     if let Some(value) = parse_iso_duration(&text.value) {
         return Some(Located { value, origin: text.origin });
@@ -193,7 +202,7 @@ mod tests {
             ("PT0.5S", Duration::from_millis(500)),
             ("P1DT2H3M4S", Duration::from_secs(93_784)),
             ("P14D", Duration::from_secs(14 * 86_400)),
-            ("P10675199DT2H48M5.4775807S", FOR_EVER),
+            ("P10675199DT2H48M5.4775807S", Duration::new(922_337_203_685, 477_580_700)),
         ];
         for (text, expected) in cases {
             assert_eq!(parse_iso_duration(text), Some(expected), "{text}");

@@ -301,15 +301,80 @@ pub(super) static QUEUE: Table = Table {
         ),
         key("policy", TABLES, "none", "Shared access policies for this queue alone."),
         key("client_certificate", TABLES, "none", "Rights of client certificates on this queue alone."),
-        key("default_message_time_to_live_s", SECONDS, "for ever", LATER),
-        key("dead_lettering_on_message_expiration", BOOL, "`false`", LATER),
-        key("requires_duplicate_detection", BOOL, "`false`", LATER),
+        key(
+            "max_size_bytes",
+            COUNT,
+            "`1073741824`",
+            "Bytes of messages, dead-lettered ones too, and of message-session states that it may hold, from \
+             1048576; a send that begins above it is refused.",
+        ),
+        key(
+            "status",
+            TEXT,
+            "`\"Active\"`",
+            "`\"Active\"`, `\"Disabled\"`, `\"SendDisabled\"` or `\"ReceiveDisabled\"`. Messages are kept.",
+        ),
+        key(
+            "default_message_time_to_live_s",
+            SECONDS,
+            "for ever",
+            "The longest that a message lives, from 1; a message's own value is lowered to it.",
+        ),
+        key(
+            "dead_lettering_on_message_expiration",
+            BOOL,
+            "`false`",
+            "Whether expired messages go to the dead-letter queue instead of being dropped.",
+        ),
+        key(
+            "session_expiration_scope",
+            TEXT,
+            "`\"session\"`",
+            "`\"session\"`: with one message all of its message session expire that are not out on delivery, \
+             as the documents of Service Bus say. `\"message\"`: each by itself.",
+        ),
+        key(
+            "requires_duplicate_detection",
+            BOOL,
+            "`false`",
+            "Whether a message with the message-id of an earlier one is accepted and dropped. Cannot be \
+             changed later.",
+        ),
         key(
             "duplicate_detection_history_time_window_s",
             SECONDS,
             "`600`",
-            "Comes in a later version, with `requires_duplicate_detection`.",
+            "For how long message-ids are remembered, 5 to 604800.",
         ),
+        key(
+            "auto_delete_on_idle_s",
+            SECONDS,
+            "never",
+            "After how long without use the queue is deleted with everything in it, from 300. A queue that \
+             the file still names is made anew at the next start.",
+        ),
+        key(
+            "enable_partitioning",
+            BOOL,
+            "`false`",
+            "Keeps the rules about keys of a partitioned entity; there is one partition. Cannot be changed \
+             later.",
+        ),
+        key(
+            "session_state_time_to_live_s",
+            SECONDS,
+            "for ever",
+            "After how long the state of a message session is removed that is not held, has no messages and \
+             was not set, from 1.",
+        ),
+        key(
+            "count_unsettled_on_session_close",
+            BOOL,
+            "`false`",
+            "Whether messages that the holder of a message session leaves unsettled when it closes count as \
+             failed deliveries.",
+        ),
+        key("user_metadata", TEXT, "none", "A text of yours, at most 1024 characters."),
         key("forward_to", TEXT, "none", LATER),
         key("forward_dead_lettered_messages_to", TEXT, "none", LATER),
     ],
@@ -384,14 +449,24 @@ pub(super) static EMULATOR_QUEUE_PROPERTIES: Table = Table {
             "`10`; with `--emulator-defaults` `3`",
             "As `max_delivery_count`, 1 to 2147483647.",
         ),
-        key("DefaultMessageTimeToLive", DURATION, "for ever; with `--emulator-defaults` `PT1H`", LATER),
-        key("DeadLetteringOnMessageExpiration", BOOL, "`false`", LATER),
-        key("RequiresDuplicateDetection", BOOL, "`false`", LATER),
+        key(
+            "DefaultMessageTimeToLive",
+            DURATION,
+            "for ever; with `--emulator-defaults` `PT1H`",
+            "As `default_message_time_to_live_s`.",
+        ),
+        key(
+            "DeadLetteringOnMessageExpiration",
+            BOOL,
+            "`false`",
+            "As `dead_lettering_on_message_expiration`.",
+        ),
+        key("RequiresDuplicateDetection", BOOL, "`false`", "As `requires_duplicate_detection`."),
         key(
             "DuplicateDetectionHistoryTimeWindow",
             DURATION,
             "`PT10M`; with `--emulator-defaults` `PT20S`",
-            "Comes in a later version, with `RequiresDuplicateDetection`.",
+            "As `duplicate_detection_history_time_window_s`, `PT5S` to `P7D`.",
         ),
         key("ForwardTo", TEXT, "none", LATER),
         key("ForwardDeadLetteredMessagesTo", TEXT, "none", LATER),

@@ -5,6 +5,7 @@
 
 mod emulator;
 mod keys;
+mod queue_properties;
 mod raw;
 mod resolve;
 mod resolved;
@@ -32,6 +33,7 @@ pub use secret::Secret;
 pub use section::Problem;
 pub use tree::Origin;
 
+use queue_properties::{PropertyValue, QueueProperty};
 use raw::{RawConfig, RawNamespace};
 use resolve::{KeyLookup, Resolver, beside};
 use section::{Located, Report};
@@ -184,11 +186,12 @@ fn dev_namespace() -> RawNamespace {
     let queue = raw::RawQueue {
         format: keys::Format::Toml,
         name: named(DEV_QUEUE),
-        requires_session: Some(Located { value: true, origin: origin.clone() }),
-        lock_duration: None,
-        max_delivery_count: None,
-        max_message_size_bytes: None,
-        auto_renew_while_link_open: None,
+        properties: vec![QueueProperty {
+            name: "requires_session",
+            spelling: "requires_session",
+            origin: origin.clone(),
+            value: PropertyValue::Flag(true),
+        }],
         policies: Vec::new(),
         client_certificates: Vec::new(),
     };

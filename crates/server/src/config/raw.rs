@@ -7,6 +7,7 @@ use lockstep_model::Right;
 
 use super::{
     keys,
+    queue_properties::{self, QueueProperty},
     secret::Secret,
     section::{Located, Report, Section, suggestion},
     tree::{Node, Value},
@@ -47,11 +48,7 @@ pub(super) struct RawQueue {
     /// How the file spells keys, so that messages do, too.
     pub(super) format: keys::Format,
     pub(super) name: Located<String>,
-    pub(super) requires_session: Option<Located<bool>>,
-    pub(super) lock_duration: Option<Located<Duration>>,
-    pub(super) max_delivery_count: Option<Located<u64>>,
-    pub(super) max_message_size_bytes: Option<Located<u64>>,
-    pub(super) auto_renew_while_link_open: Option<Located<bool>>,
+    pub(super) properties: Vec<QueueProperty>,
     pub(super) policies: Vec<RawPolicy>,
     pub(super) client_certificates: Vec<RawClientCertificate>,
 }
@@ -150,38 +147,16 @@ pub(super) fn topic_left_out(name: &str, line: u32, report: &mut Report) -> Loca
 fn queue(node: &Node, report: &mut Report) -> Option<RawQueue> {
     let section = Section::open(node, &keys::QUEUE, report)?;
     let name = required_name(&section, "name", report);
-    let requires_session = section.bool("requires_session", report);
-    let lock_duration = section.seconds("lock_duration_s", report);
-    let max_delivery_count = section.count("max_delivery_count", report);
-    let max_message_size_bytes = section.count("max_message_size_bytes", report);
-    let auto_renew_while_link_open = section.bool("auto_renew_while_link_open", report);
+    let properties = queue_properties::read(&section, keys::Format::Toml, report);
     let policies = policies(&section, &keys::QUEUE_POLICY, report);
     let client_certificates = client_certificates(&section, &keys::QUEUE_CLIENT_CERTIFICATE, report);
     let name = name?;
     let mut later = Later { queue: &name.value, report };
-    let time_to_live = section.seconds("default_message_time_to_live_s", later.report);
-    later.left_out(time_to_live.as_ref(), "default_message_time_to_live_s");
-    for flag in ["dead_lettering_on_message_expiration", "requires_duplicate_detection"] {
-        let asked = section.bool(flag, later.report).filter(|flag| flag.value);
-        later.left_out(asked.as_ref(), flag);
-    }
-    // The window means nothing without detection, which has its own warning.
-    section.seconds("duplicate_detection_history_time_window_s", later.report);
     for target in ["forward_to", "forward_dead_lettered_messages_to"] {
         let asked = section.text(target, later.report).filter(|target| !target.value.is_empty());
         later.left_out(asked.as_ref(), target);
     }
-    Some(RawQueue {
-        format: keys::Format::Toml,
-        name,
-        requires_session,
-        lock_duration,
-        max_delivery_count,
-        max_message_size_bytes,
-        auto_renew_while_link_open,
-        policies,
-        client_certificates,
-    })
+    Some(RawQueue { format: keys::Format::Toml, name, properties, policies, client_certificates })
 }
 
 /// Gives the one warning for each property that a later version brings.

@@ -9,7 +9,7 @@ use std::{
 use lockstep_model::{EntityName, QueueDescription, Right};
 
 use super::{
-    keys::Format,
+    queue_properties,
     raw::{KeySource, RawClientCertificate, RawNamespace, RawPolicy, RawQueue},
     resolved::{ClientCertificateConfig, NamespaceConfig, PolicyConfig, QueueConfig},
     secret::Secret,
@@ -177,20 +177,10 @@ impl<'a> Resolver<'a> {
     fn add_queue(&mut self, at: usize, raw: &RawQueue) {
         let Some(name) = self.entity_is_new(at, &raw.name.value, &raw.name.origin) else { return };
         let mut description = QueueDescription::new(name.clone());
-        if let Some(requires_session) = &raw.requires_session {
-            description.requires_session = requires_session.value;
-        }
-        if let Some(lock_duration) = &raw.lock_duration {
-            description.lock_duration = lock_duration.value;
-        }
-        if let Some(count) = &raw.max_delivery_count {
-            description.max_delivery_count = u32::try_from(count.value).unwrap_or(u32::MAX);
-        }
-        if let Some(size) = &raw.max_message_size_bytes {
-            description.max_message_size_bytes = size.value;
-        }
-        if let Some(renews) = &raw.auto_renew_while_link_open {
-            description.auto_renew_while_link_open = renews.value;
+        for property in &raw.properties {
+            if let Err(problem) = queue_properties::apply(&mut description, property) {
+                self.problem(&property.origin, format!("{} {problem}", property.spelling));
+            }
         }
         if let Err(invalid) = description.validate() {
             let (origin, spelling) = raw.place_of(invalid.property);
@@ -203,8 +193,7 @@ impl<'a> Resolver<'a> {
             self.add_client_certificate(at, Some(&name), certificate);
         }
         let origin = raw.name.origin.clone();
-        let requires_session_origin =
-            raw.requires_session.as_ref().map_or_else(|| origin.clone(), |key| key.origin.clone());
+        let requires_session_origin = raw.place_of("requires_session").0;
         self.namespaces[at].0.queues.push(QueueConfig { description, origin, requires_session_origin });
     }
 
@@ -314,17 +303,10 @@ impl<'a> Resolver<'a> {
 impl RawQueue {
     /// Where a property of the description stands, and how this file spells it.
     fn place_of(&self, property: &'static str) -> (Origin, &'static str) {
-        fn place<T>(key: Option<&Located<T>>) -> Option<Origin> {
-            key.map(|key| key.origin.clone())
+        match self.properties.iter().find(|set| set.name == property) {
+            Some(set) => (set.origin.clone(), set.spelling),
+            None => (self.name.origin.clone(), property),
         }
-        let (origin, emulator_spelling) = match property {
-            "lock_duration_s" => (place(self.lock_duration.as_ref()), "LockDuration"),
-            "max_delivery_count" => (place(self.max_delivery_count.as_ref()), "MaxDeliveryCount"),
-            "max_message_size_bytes" => (place(self.max_message_size_bytes.as_ref()), property),
-            _ => (None, property),
-        };
-        let spelling = if self.format == Format::Emulator { emulator_spelling } else { property };
-        (origin.unwrap_or_else(|| self.name.origin.clone()), spelling)
     }
 }
 

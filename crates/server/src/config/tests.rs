@@ -323,17 +323,14 @@ fn a_namespace_without_a_policy_is_warned_about() {
 #[test]
 fn what_a_later_version_brings_gives_one_warning_each() {
     let fixture = queue_with(
-        "default_message_time_to_live_s = 60\nrequires_duplicate_detection = true\n\
-         duplicate_detection_history_time_window_s = 20\nforward_to = \"x\"\n[[namespace.topic]]\nname = \"t\"",
+        "forward_to = \"x\"\nforward_dead_lettered_messages_to = \"\"\n[[namespace.topic]]\nname = \"t\"",
     );
     let warnings = fixture.warnings();
     assert_eq!(
         warnings,
         [
-            "lockstep.toml:9: default_message_time_to_live_s of queue \"q\" is left out: it comes in a later version",
-            "lockstep.toml:10: requires_duplicate_detection of queue \"q\" is left out: it comes in a later version",
-            "lockstep.toml:12: forward_to of queue \"q\" is left out: it comes in a later version",
-            "lockstep.toml:13: topic \"t\" is left out: topics and subscriptions come in a later version",
+            "lockstep.toml:9: forward_to of queue \"q\" is left out: it comes in a later version",
+            "lockstep.toml:11: topic \"t\" is left out: topics and subscriptions come in a later version",
         ]
     );
     assert_eq!(fixture.load().namespaces[0].topics_left_out, ["t"]);
@@ -365,18 +362,19 @@ fn the_emulators_file_is_understood_with_azures_defaults() {
     assert_eq!(fixture.short(&queues[1].origin.to_string()), "Config.json:8");
     assert_eq!(config.namespaces[0].topics_left_out, ["events"]);
     let warnings = fixture.warnings();
-    assert_eq!(warnings.len(), 5, "{warnings:#?}");
-    assert!(warnings.iter().any(|warning| {
-        warning
-            == "Config.json:6: DefaultMessageTimeToLive of queue \"orders\" is left out: it comes in a later version"
-    }));
+    assert_eq!(warnings.len(), 4, "{warnings:#?}");
+    assert_eq!(queues[0].description.default_message_time_to_live, Some(Duration::from_secs(3_600)));
+    assert_eq!(queues[1].description.default_message_time_to_live, None);
 }
 
 #[test]
 fn the_emulators_defaults_are_taken_on_request() {
     let mut fixture = Fixture::emulator(EMULATOR);
     fixture.options.emulator_defaults = true;
-    assert_eq!(first_queue(&fixture.load()).max_delivery_count, 3);
+    let queue = fixture.load().namespaces[0].queues[1].description.clone();
+    assert_eq!(queue.max_delivery_count, 3);
+    assert_eq!(queue.default_message_time_to_live, Some(Duration::from_secs(3_600)));
+    assert_eq!(queue.duplicate_detection_history_time_window, Duration::from_secs(20));
 }
 
 #[test]

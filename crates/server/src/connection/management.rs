@@ -3,15 +3,21 @@
 use bytes::Bytes;
 use lockstep_amqp::types::Value;
 use lockstep_broker::{
-    core::{Command, HolderClaim, PeekedMessage, Reply, SettleVia, StateValue},
+    core::{
+        BodyRef, Command, Delivery, Enqueue, HolderClaim, PeekedMessage, ReceiveBySequenceNumbers, Reply,
+        SettleVia, StateValue,
+    },
     runtime::EntityInfo,
 };
 use lockstep_model::{
-    BodyId, EntityAddress, EntityId, MessageSessionId, OutgoingLinkId, Refusal, RequestId, Right,
+    BodyId, EntityAddress, EntityId, IncomingMessage, LockToken, MessageSessionId, OutgoingLinkId,
+    ReceiveMode, Refusal, RequestId, Right, SequenceNumber,
 };
 use lockstep_protocol::{
     management::{self, ManagementOperation, ManagementRequest, Response},
-    message_mapping::{DeliveryFacts, outgoing_whole, outgoing_without_body},
+    message_mapping::{
+        DeliveryFacts, IncomingContext, incoming_single, outgoing_whole, outgoing_without_body,
+    },
 };
 
 use super::{
@@ -31,6 +37,8 @@ pub(crate) struct ManagementReply {
     entity: EntityId,
     session: Option<MessageSessionId>,
     kind: ReplyKind,
+    /// A reply with messages whose bytes are still to come.
+    incomplete: Option<Reply>,
 }
 
 /// What the broker's reply means.
@@ -42,11 +50,17 @@ enum ReplyKind {
     MessageSessions {
         skip: u32,
     },
-    /// Messages whose bytes are still to come are kept here until they are complete.
     Peeked {
         omit_body: bool,
-        messages: Vec<PeekedMessage>,
     },
+    /// How many messages are scheduled.
+    Scheduled {
+        count: usize,
+    },
+    Deferred {
+        mode: ReceiveMode,
+    },
+    Deleted,
     Done,
 }
 
@@ -62,13 +76,13 @@ impl Connection {
         match management::parse(payload) {
             Ok(request) => {
                 let route = route(request.reply_to.clone());
-                if let Err(refusal) = self.authorizer.check(address, Right::Listen, self.now.utc) {
+                let right = right(&request.operation);
+                if let Err(refusal) = self.authorizer.check(address, right, self.now.utc) {
                     let session = request.operation.message_session();
                     self.refuse_management(&route, request.message_id.as_ref(), path, session, &refusal);
                     return;
                 }
-                let store = entity.id.with_sub_queue(address.sub_queue);
-                self.management_command(request, store, path, route);
+                self.management_command(request, entity, address, path, route);
             }
             Err(error) => {
                 let message = self.in_refusal_context(&error.text, path, None, |context| {
@@ -107,7 +121,15 @@ impl Connection {
         })
     }
 
-    fn management_command(&mut self, request: ManagementRequest, entity: EntityId, path: &str, route: Route) {
+    fn management_command(
+        &mut self,
+        request: ManagementRequest,
+        info: &EntityInfo,
+        address: &EntityAddress,
+        path: &str,
+        route: Route,
+    ) {
+        let entity = info.id.with_sub_queue(address.sub_queue);
         let connection = self.broker_id();
         let link = self.associated_link(request.associated_link_name.as_deref());
         let holder = HolderClaim { connection, link };
@@ -119,9 +141,11 @@ impl Connection {
             ManagementOperation::ListMessageSessions { skip, .. } => {
                 ReplyKind::MessageSessions { skip: *skip }
             }
-            ManagementOperation::Peek { omit_body, .. } => {
-                ReplyKind::Peeked { omit_body: *omit_body, messages: Vec::new() }
-            }
+            ManagementOperation::Peek { omit_body, .. } => ReplyKind::Peeked { omit_body: *omit_body },
+            ManagementOperation::Schedule { messages } => ReplyKind::Scheduled { count: messages.len() },
+            ManagementOperation::ReceiveBySequenceNumbers { mode, .. } => ReplyKind::Deferred { mode: *mode },
+            ManagementOperation::DeleteMessages { .. } => ReplyKind::Deleted,
+            ManagementOperation::CancelScheduled { .. } => ReplyKind::Done,
             ManagementOperation::SetMessageSessionState { .. } | ManagementOperation::Settle { .. } => {
                 ReplyKind::Done
             }
@@ -135,16 +159,62 @@ impl Connection {
             }
         };
         let message_id = request.message_id;
-        let reply = ManagementReply { route, message_id, path: path.to_owned(), entity, session, kind };
+        let messages = match self.scheduled_messages(&request.operation, info) {
+            Ok(messages) => messages,
+            Err(refusal) => {
+                return self.refuse_management(&route, message_id.as_ref(), path, session.as_ref(), &refusal);
+            }
+        };
+        let path = path.to_owned();
+        let reply = ManagementReply { route, message_id, path, entity, session, kind, incomplete: None };
         let request_id = self.requests.open(Pending::Management(Box::new(reply)));
-        self.commands.extend(command(request.operation, entity, holder, request_id));
+        if messages.is_empty() {
+            self.commands.extend(command(request.operation, entity, holder, request_id));
+        } else {
+            let request = Some(request_id);
+            self.commands.push_back(Command::Enqueue(Enqueue {
+                entity,
+                messages: messages.into(),
+                connection,
+                request,
+            }));
+        }
+    }
+
+    /// The messages of a request to schedule some; none for other requests.
+    fn scheduled_messages(
+        &mut self,
+        operation: &ManagementOperation,
+        info: &EntityInfo,
+    ) -> Result<Vec<IncomingMessage>, Refusal> {
+        let ManagementOperation::Schedule { messages } = operation else { return Ok(Vec::new()) };
+        let context = IncomingContext {
+            detects_duplicates: info.description.requires_duplicate_detection,
+            now: self.now.utc,
+        };
+        let random = &mut self.random;
+        let mut read = |message: &Bytes| {
+            let message = incoming_single(message.clone(), context, &mut || random.next_uuid())?;
+            if message.scheduled_at.is_none() {
+                return Err(Refusal::InvalidArgument(
+                    "a message to schedule needs the annotation x-opt-scheduled-enqueue-time",
+                ));
+            }
+            Ok(message)
+        };
+        let messages: Vec<_> = messages.iter().map(&mut read).collect::<Result<_, _>>()?;
+        self.command_bytes += messages.iter().map(|message| message.encoded.len()).sum::<usize>();
+        Ok(messages)
     }
 
     /// The broker has answered, and every byte that the response needs is at hand.
-    pub(super) fn management_reply(&mut self, pending: ManagementReply, reply: Reply) {
+    pub(super) fn management_reply(&mut self, request: RequestId, pending: ManagementReply, reply: Reply) {
+        if matches!(pending.kind, ReplyKind::Deferred { mode: ReceiveMode::ReceiveAndDelete }) {
+            self.commands.push_back(Command::BodiesRead { connection: self.broker_id(), request });
+        }
         let ManagementReply { route, message_id, path, session, kind, .. } = pending;
         let message_id = message_id.as_ref();
-        let peeked;
+        let (peeked, deferred, numbers);
         let response = match (&kind, &reply) {
             (_, Reply::Refused(refusal)) => {
                 return self.refuse_management(&route, message_id, &path, session.as_ref(), refusal);
@@ -166,7 +236,7 @@ impl Connection {
             (ReplyKind::MessageSessions { skip }, Reply::MessageSessions(ids)) => {
                 Response::MessageSessions { skip: *skip, ids }
             }
-            (ReplyKind::Peeked { omit_body, .. }, Reply::Peeked(messages)) => {
+            (ReplyKind::Peeked { omit_body }, Reply::Peeked(messages)) => {
                 match encode_peeked(messages, *omit_body) {
                     Ok(encoded) => peeked = encoded,
                     Err(refusal) => {
@@ -175,6 +245,20 @@ impl Connection {
                 }
                 Response::Peeked(&peeked)
             }
+            (ReplyKind::Deferred { mode }, Reply::Deferred(deliveries)) => {
+                match encode_deferred(deliveries, *mode) {
+                    Ok(encoded) => deferred = encoded,
+                    Err(refusal) => {
+                        return self.refuse_management(&route, message_id, &path, session.as_ref(), &refusal);
+                    }
+                }
+                Response::Received(&deferred)
+            }
+            (ReplyKind::Scheduled { count }, Reply::Enqueued { first, duplicates }) => {
+                numbers = scheduled_numbers(*count, *first, duplicates);
+                Response::Scheduled(&numbers)
+            }
+            (ReplyKind::Deleted, Reply::Deleted(count)) => Response::Deleted(*count),
             _ => Response::Done,
         };
         let message = management::encode_response(message_id, &response);
@@ -197,57 +281,99 @@ impl Connection {
             Ok(None) => Reply::MessageSessionState(StateValue::Absent),
             Err(refusal) => Reply::Refused(refusal),
         };
-        self.management_reply(*pending, reply);
+        self.management_reply(request, *pending, reply);
     }
 
-    /// Bytes of some peeked messages are in the store only: they are read first.
-    pub(super) fn read_peeked(&mut self, request: RequestId, reply: Reply) {
-        let Reply::Peeked(peeked) = reply else { return };
-        let missing: Vec<(BodyId, bool)> = super::missing_bodies(&peeked).collect();
-        if let Some(Pending::Management(pending)) = self.requests.get_mut(request)
-            && let ReplyKind::Peeked { messages, .. } = &mut pending.kind
-        {
-            *messages = peeked;
+    /// Bytes of some messages are in the store only: they are read first. Of a large message that is
+    /// peeked only the first row, since its body is left out.
+    pub(super) fn read_bodies(&mut self, request: RequestId, mut reply: Reply) {
+        let heads_are_enough = matches!(reply, Reply::Peeked(_));
+        let missing: Vec<(BodyId, bool)> = bodies(&mut reply)
+            .into_iter()
+            .filter(|body| body.bytes.is_none())
+            .map(|body| (body.id, heads_are_enough && streams::is_large(body)))
+            .collect();
+        if let Some(Pending::Management(pending)) = self.requests.get_mut(request) {
+            pending.incomplete = Some(reply);
         }
-        for (body, is_large) in missing {
-            if is_large {
-                self.ask_row(body, 0, RowWaiter::Peek(request));
+        for (body, head_only) in missing {
+            if head_only {
+                self.ask_row(body, 0, RowWaiter::Request(request));
             } else {
-                self.request_body(body, BodyWaiter::Peek(request));
+                self.request_body(body, BodyWaiter::Request(request));
             }
         }
     }
 
-    pub(super) fn body_for_peek(
+    pub(super) fn body_for_request(
         &mut self,
         request: RequestId,
         body: BodyId,
         bytes: &Result<Option<Bytes>, Refusal>,
     ) {
         let Some(Pending::Management(pending)) = self.requests.get_mut(request) else { return };
-        let ReplyKind::Peeked { messages, .. } = &mut pending.kind else { return };
-        match bytes {
-            Ok(Some(bytes)) => {
-                for message in messages.iter_mut().filter(|message| message.body.id == body) {
-                    message.body.bytes = Some(bytes.clone());
+        let Some(reply) = &mut pending.incomplete else { return };
+        match (bytes, &mut *reply) {
+            (Ok(Some(bytes)), reply) => {
+                for waiting in bodies(reply).into_iter().filter(|waiting| waiting.id == body) {
+                    waiting.bytes = Some(bytes.clone());
                 }
             }
             // It was completed meanwhile: peek shows what is there.
-            Ok(None) => messages.retain(|message| message.body.id != body),
-            Err(_) => messages.clear(),
+            (Ok(None), Reply::Peeked(messages)) => messages.retain(|message| message.body.id != body),
+            // Its lock ran out meanwhile and somebody else completed it.
+            (Ok(None), _) => *reply = Reply::Refused(Refusal::MessageNotFound),
+            (Err(refusal), _) => *reply = Reply::Refused(refusal.clone()),
         }
-        if super::missing_bodies(messages).next().is_some() {
+        if lacks_bodies(reply) {
             return;
         }
-        let messages = std::mem::take(messages);
-        let reply = match bytes {
-            Err(refusal) => Reply::Refused(refusal.clone()),
-            Ok(_) => Reply::Peeked(messages),
-        };
-        if let Some(Pending::Management(pending)) = self.requests.close(request) {
-            self.management_reply(*pending, reply);
+        if let Some(Pending::Management(mut pending)) = self.requests.close(request)
+            && let Some(reply) = pending.incomplete.take()
+        {
+            self.management_reply(request, *pending, reply);
         }
     }
+}
+
+/// The bytes of the messages in a reply.
+fn bodies(reply: &mut Reply) -> Vec<&mut BodyRef> {
+    match reply {
+        Reply::Peeked(messages) => messages.iter_mut().map(|message| &mut message.body).collect(),
+        Reply::Deferred(deliveries) => deliveries.iter_mut().map(|delivery| &mut delivery.body).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether bytes of messages in a reply are still to be read.
+pub(super) fn lacks_bodies(reply: &Reply) -> bool {
+    match reply {
+        Reply::Peeked(messages) => messages.iter().any(|message| message.body.bytes.is_none()),
+        Reply::Deferred(deliveries) => deliveries.iter().any(|delivery| delivery.body.bytes.is_none()),
+        _ => false,
+    }
+}
+
+/// What it takes to ask for an operation.
+const fn right(operation: &ManagementOperation) -> Right {
+    match operation {
+        ManagementOperation::Schedule { .. } | ManagementOperation::CancelScheduled { .. } => Right::Send,
+        _ => Right::Listen,
+    }
+}
+
+/// One number for each message, in order; 0 for one that was dropped as a duplicate.
+fn scheduled_numbers(count: usize, first: SequenceNumber, duplicates: &[u32]) -> Vec<SequenceNumber> {
+    let mut next = first;
+    let number = |position: usize| {
+        if duplicates.iter().any(|&duplicate| duplicate as usize == position) {
+            return SequenceNumber(0);
+        }
+        let number = next;
+        next = next.next();
+        number
+    };
+    (0..count).map(number).collect()
 }
 
 /// The command for an operation; `None` for those that the caller has refused.
@@ -284,8 +410,44 @@ fn command(
             connection,
             request: Some(request),
         },
-        ManagementOperation::NotYet(_) | ManagementOperation::Unknown(_) => return None,
+        ManagementOperation::CancelScheduled { sequence_numbers } => {
+            Command::CancelScheduled { entity, sequence_numbers, connection, request }
+        }
+        ManagementOperation::ReceiveBySequenceNumbers { sequence_numbers, mode, session } => {
+            Command::ReceiveBySequenceNumbers(ReceiveBySequenceNumbers {
+                entity,
+                sequence_numbers,
+                mode,
+                session,
+                holder,
+                request,
+            })
+        }
+        ManagementOperation::DeleteMessages { count, enqueued_until, session } => {
+            Command::DeleteMessages { entity, count, enqueued_until, session, connection, request }
+        }
+        ManagementOperation::Schedule { .. }
+        | ManagementOperation::NotYet(_)
+        | ManagementOperation::Unknown(_) => return None,
     })
+}
+
+fn encode_deferred(deliveries: &[Delivery], mode: ReceiveMode) -> Result<Vec<(Bytes, LockToken)>, Refusal> {
+    let encode = |delivery: &Delivery| {
+        let bytes = delivery.body.bytes.as_ref().ok_or(Refusal::Unreadable)?;
+        let facts = DeliveryFacts {
+            sequence_number: delivery.sequence_number,
+            enqueued_at: delivery.enqueued_at,
+            locked_until: delivery.locked_until,
+            delivery_count: delivery.delivery_count,
+            lock_token: (mode == ReceiveMode::PeekLock).then_some(delivery.token),
+            state: Some(delivery.state),
+            time_to_live: delivery.time_to_live,
+            properties: delivery.properties.as_deref(),
+        };
+        Ok((outgoing_whole(bytes, &facts, false)?, delivery.token))
+    };
+    deliveries.iter().map(encode).collect()
 }
 
 fn encode_peeked(messages: &[PeekedMessage], omit_body: bool) -> Result<Vec<Bytes>, Refusal> {
@@ -298,6 +460,7 @@ fn encode_peeked(messages: &[PeekedMessage], omit_body: bool) -> Result<Vec<Byte
             delivery_count: message.delivery_count,
             lock_token: None,
             state: Some(message.state),
+            time_to_live: message.time_to_live,
             properties: message.properties.as_deref(),
         };
         if streams::is_head_only(&message.body) {

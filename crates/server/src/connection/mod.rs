@@ -25,7 +25,7 @@ use lockstep_amqp::{
     types::{DeliveryState, Error, Outcome},
 };
 use lockstep_broker::{
-    core::{Command, Departure, Effect, PeekedMessage, Reply, StateValue},
+    core::{Command, Departure, Effect, Reply, StateValue},
     runtime::{BrokerConnection, MemoryBudget, MemoryPressure, ToConnection},
 };
 use lockstep_model::{BodyId, ConnectionId, MonoTime, Now, OutgoingLinkId, Refusal, RequestId, Timestamp};
@@ -79,7 +79,7 @@ pub(crate) enum LinkBinding {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum BodyWaiter {
     Link(LinkId),
-    Peek(RequestId),
+    Request(RequestId),
 }
 
 /// See the module's documentation.
@@ -463,8 +463,8 @@ impl Connection {
         // Replies whose bytes must be read first keep their request open.
         match &reply {
             Reply::MessageSessionState(StateValue::Stored) => return self.read_state(request),
-            Reply::Peeked(messages) if messages.iter().any(|message| message.body.bytes.is_none()) => {
-                return self.read_peeked(request, reply);
+            Reply::Peeked(_) | Reply::Deferred(_) if management::lacks_bodies(&reply) => {
+                return self.read_bodies(request, reply);
             }
             _ => {}
         }
@@ -490,7 +490,7 @@ impl Connection {
                 self.settled(&deliveries, &state, &failures);
             }
             (Pending::Settle { .. }, _) => {}
-            (Pending::Management(management), reply) => self.management_reply(*management, reply),
+            (Pending::Management(management), reply) => self.management_reply(request, *management, reply),
         }
     }
 
@@ -509,7 +509,7 @@ impl Connection {
         for waiter in self.body_waiters.remove(&body).unwrap_or_default() {
             match waiter {
                 BodyWaiter::Link(link) => self.body_for_link(link, body, &bytes),
-                BodyWaiter::Peek(request) => self.body_for_peek(request, body, &bytes),
+                BodyWaiter::Request(request) => self.body_for_request(request, body, &bytes),
             }
         }
     }
@@ -569,10 +569,4 @@ fn work_of(event: &Event) -> usize {
         Event::Disposed { deliveries, .. } => 1 + deliveries.len() / 8,
         _ => 1,
     }
-}
-
-/// Bodies of peeked messages that are still to come, and whether they are large.
-fn missing_bodies(messages: &[PeekedMessage]) -> impl Iterator<Item = (BodyId, bool)> {
-    let bodies = messages.iter().map(|message| &message.body);
-    bodies.filter(|body| body.bytes.is_none()).map(|body| (body.id, streams::is_large(body)))
 }

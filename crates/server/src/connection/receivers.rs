@@ -8,7 +8,9 @@ use lockstep_amqp::{
     types::{DeliveryState, Outcome},
 };
 use lockstep_broker::core::{Command, Delivery, Departure, SettleVia};
-use lockstep_model::{BodyId, LockToken, LockTokens, MessageSessionId, OutgoingLinkId, ReceiveMode, Refusal};
+use lockstep_model::{
+    BodyId, LockToken, LockTokens, MessageSessionId, MessageState, OutgoingLinkId, ReceiveMode, Refusal,
+};
 use lockstep_protocol::{attach_intent::MessageSessionFilterEcho, delivery_tag, message_mapping, settlement};
 use rustc_hash::FxHashMap;
 
@@ -575,7 +577,9 @@ pub(super) fn facts(delivery: &Delivery, mode: ReceiveMode) -> message_mapping::
         locked_until: delivery.locked_until,
         delivery_count: delivery.delivery_count,
         lock_token: (mode == ReceiveMode::PeekLock).then_some(delivery.token),
-        state: None,
+        // An ordinary message says nothing of its state (semantics B-54).
+        state: Some(delivery.state).filter(|state| *state != MessageState::Active),
+        time_to_live: delivery.time_to_live,
         properties: delivery.properties.as_deref(),
     }
 }

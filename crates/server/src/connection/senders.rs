@@ -10,7 +10,7 @@ use lockstep_broker::{
     runtime::EntityInfo,
 };
 use lockstep_model::{EntityAddress, Feature, Refusal, RequestId, SizeLimit};
-use lockstep_protocol::message_mapping;
+use lockstep_protocol::message_mapping::{self, IncomingContext};
 
 use super::{Connection, LinkBinding, requests::Pending};
 
@@ -53,9 +53,12 @@ impl Connection {
             self.refuse_message(delivery, settled, &Refusal::ServerBusy);
             return;
         }
+        let context = self.incoming_context(delivery.link);
         self.command_bytes += payload.len();
         let random = &mut self.random;
-        let messages = match message_mapping::incoming(payload, message_format, &mut || random.next_uuid()) {
+        let mut new_message_id = || random.next_uuid();
+        let messages = match message_mapping::incoming(payload, message_format, context, &mut new_message_id)
+        {
             Ok(messages) => messages,
             Err(refusal) => {
                 self.refuse_message(delivery, settled, &refusal);
@@ -65,6 +68,15 @@ impl Connection {
         let request = Some(self.open_send(delivery, settled));
         let connection = self.broker_id();
         self.commands.push_back(Command::Enqueue(Enqueue { entity, messages, connection, request }));
+    }
+
+    /// How the messages of a sender are to be read.
+    pub(super) fn incoming_context(&self, link: LinkId) -> IncomingContext {
+        let detects_duplicates = match self.links.get(&link) {
+            Some(LinkBinding::Sender(sender)) => sender.entity.description.requires_duplicate_detection,
+            _ => false,
+        };
+        IncomingContext { detects_duplicates, now: self.now.utc }
     }
 
     /// The request of a message that is handed to the broker.

@@ -29,7 +29,7 @@ pub(super) enum RowWaiter {
     /// A delivery.
     Link(LinkId),
     /// A peek, for the sections before the body.
-    Peek(RequestId),
+    Request(RequestId),
 }
 
 /// One row that is wanted.
@@ -248,13 +248,13 @@ impl Connection {
         let position = self.streams.asked.iter().position(|asked| (asked.body, asked.row) == (body, row));
         if let Some(position) = position {
             match self.streams.asked.swap_remove(position).waiter {
-                RowWaiter::Peek(request) => {
+                RowWaiter::Request(request) => {
                     let head = bytes.map(|row| row.as_ref().map(message_mapping::head).transpose());
                     match head {
                         // As in `read_whole`.
-                        Ok(Err(_)) => self.request_body(body, BodyWaiter::Peek(request)),
-                        Ok(head) => self.body_for_peek(request, body, &head),
-                        Err(refusal) => self.body_for_peek(request, body, &Err(refusal)),
+                        Ok(Err(_)) => self.request_body(body, BodyWaiter::Request(request)),
+                        Ok(head) => self.body_for_request(request, body, &head),
+                        Err(refusal) => self.body_for_request(request, body, &Err(refusal)),
                     }
                 }
                 RowWaiter::Link(link) => self.row_for_link(link, body, row, bytes),

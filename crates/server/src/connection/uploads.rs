@@ -9,7 +9,7 @@ use std::sync::{
 use bytes::Bytes;
 use lockstep_amqp::{AmqpSessionId, DeliveryRef, LinkId, Parts, types::DeliveryState};
 use lockstep_broker::core::{Command, Enqueue, EnqueueParts, Reply};
-use lockstep_model::{EntityId, Feature, IncomingMessage, Refusal, RequestId, UploadId, limits};
+use lockstep_model::{EntityId, Feature, Refusal, RequestId, UploadId, limits};
 use lockstep_protocol::message_mapping::LargeMessage;
 use rustc_hash::FxHashMap;
 
@@ -160,9 +160,10 @@ impl Connection {
         if self.uploads.by_link.len() >= UPLOADS_MAX || self.refuses_work() {
             return Err(Refusal::ServerBusy);
         }
+        let context = self.incoming_context(part.delivery.link);
         let random = &mut self.random;
         let new_message_id = &mut || random.next_uuid();
-        let message = LargeMessage::begin(part.payload, part.message_format, new_message_id, rows)?;
+        let message = LargeMessage::begin(part.payload, part.message_format, context, new_message_id, rows)?;
         match self.links.get(&part.delivery.link) {
             Some(LinkBinding::Sender(sender))
                 if sender.entity.description.requires_session && message.message_session().is_none() =>
@@ -227,20 +228,15 @@ impl Connection {
             Ok(message) => message.finish().inspect_err(|_| self.forget_rows(&upload)),
             Err(refusal) => Err(refusal),
         };
-        let last = match finished {
-            Ok(last) => last,
+        let message = match finished {
+            Ok(message) => message,
             Err(refusal) => return self.refuse_message(delivery, settled, &refusal),
         };
-        self.command_bytes += last.row.len();
+        self.command_bytes += message.encoded.len();
         let request = self.open_send(delivery, settled);
         let (entity, connection) = (upload.entity, self.broker_id());
         self.commands.push_back(if upload.rows == 0 {
             // What made it large was left out.
-            let message = IncomingMessage {
-                encoded: last.row,
-                generated_bytes: last.generated_bytes,
-                message_session: last.message_session,
-            };
             Command::Enqueue(Enqueue {
                 entity,
                 messages: [message].into(),
@@ -249,15 +245,7 @@ impl Connection {
             })
         } else {
             self.uploads.finishing.insert(request, (upload.id, None));
-            Command::EnqueueParts(EnqueueParts {
-                entity,
-                upload: upload.id,
-                row: last.row,
-                generated_bytes: last.generated_bytes,
-                message_session: last.message_session,
-                connection,
-                request,
-            })
+            Command::EnqueueParts(EnqueueParts { entity, upload: upload.id, message, connection, request })
         });
     }
 

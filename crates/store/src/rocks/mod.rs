@@ -37,7 +37,10 @@ use crate::{
 
 /// The format of everything in the data directory. It is raised when an older version could not
 /// read what a newer one writes (docs/storage.md, "Format versions").
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The oldest format that is read. A directory of an older format gets the newest one's number
+/// when it is opened: what is written from then on is in the newest format.
+const FORMAT_OLDEST: u32 = 1;
 /// Deletes in one batch while orphan bodies are removed.
 const ORPHAN_BATCH_ROWS: usize = 1024;
 /// Bytes of a write batch beside its keys and values: a kind, a family and two lengths a row.
@@ -100,13 +103,14 @@ impl RocksStore {
         let db = open_engine(&directory, options, disk_full)?;
 
         let format = read_system(&db, &keys::FORMAT, codec::decode_u32)?;
-        if let Some(found) = format.filter(|found| *found != FORMAT) {
+        if let Some(found) = format.filter(|found| !(FORMAT_OLDEST..=FORMAT).contains(found)) {
             return Err(wrong_format(found));
         }
         let recovered = read_system(&db, &keys::COMMIT_NUMBER, codec::decode_u64)?.unwrap_or(0);
         check_watermark(&directory, recovered, options.accept_loss)?;
         match format {
-            Some(_) => {}
+            Some(FORMAT) => {}
+            Some(_) => write_format(&db)?,
             None if recovered == 0 || options.accept_loss => write_format(&db)?,
             None => return Err(damaged(Table::System, &keys::FORMAT, "the format of the store is missing")),
         }
@@ -176,6 +180,9 @@ impl RocksStore {
             match operation {
                 Operation::Put { table, key, value } => rows.put_cf(families[table as usize], key, value),
                 Operation::Delete { table, key } => rows.delete_cf(families[table as usize], key),
+                Operation::DeleteRange { table, key, end } => {
+                    rows.delete_range_cf(families[table as usize], key, end);
+                }
             }
         }
         if let Some(commit) = commit {

@@ -107,7 +107,9 @@ fn column_family(table: Table, cache: &Cache, disk_full: bool) -> Options {
     family.set_max_write_buffer_number(MEMTABLES_MAX);
     let memtable_size_bytes = match table {
         Table::Messages | Table::Bodies => LARGE_MEMTABLE_SIZE_BYTES,
-        Table::System | Table::Overlays | Table::MessageSessions => SMALL_MEMTABLE_SIZE_BYTES,
+        Table::System | Table::Overlays | Table::MessageSessions | Table::Duplicates => {
+            SMALL_MEMTABLE_SIZE_BYTES
+        }
     };
     family.set_write_buffer_size(memtable_size_bytes * factor(disk_full));
     if matches!(table, Table::Bodies | Table::MessageSessions) {

@@ -55,12 +55,25 @@ fn a_directory_in_use_is_refused() {
 fn another_format_is_refused_and_left_as_it_is() {
     let dir = filled(1);
     let db = raw(dir.path());
-    db.put_cf(family(&db, Table::System), keys::FORMAT, 2_u32.to_be_bytes()).expect("written");
+    db.put_cf(family(&db, Table::System), keys::FORMAT, 3_u32.to_be_bytes()).expect("written");
     drop(db);
     for _ in 0..2 {
         let text = open(dir.path()).expect_err("refused").to_string();
-        assert!(text.contains("has format 2, this version reads format 1"), "{text}");
+        assert!(text.contains("has format 3, this version reads format 2"), "{text}");
     }
+}
+
+/// An older version could not read what this one writes, so the number is raised at once.
+#[test]
+fn an_older_format_becomes_the_newest_when_it_is_opened() {
+    let dir = filled(1);
+    let db = raw(dir.path());
+    db.put_cf(family(&db, Table::System), keys::FORMAT, 1_u32.to_be_bytes()).expect("written");
+    drop(db);
+    assert_eq!(open(dir.path()).expect("opens").recovered_commit(), CommitNumber(1));
+    let db = raw(dir.path());
+    let format = db.get_cf(family(&db, Table::System), keys::FORMAT).expect("readable");
+    assert_eq!(format.as_deref(), Some(&2_u32.to_be_bytes()[..]));
 }
 
 #[test]
@@ -70,7 +83,7 @@ fn a_column_family_of_a_later_version_is_refused_as_a_format() {
     db.put_cf(family(&db, Table::System), keys::FORMAT, 9_u32.to_be_bytes()).expect("written");
     db.create_cf("later", &rocksdb::Options::default()).expect("created");
     drop(db);
-    assert!(matches!(open(dir.path()), Err(StoreError::Format { found: 9, supported: 1, .. })));
+    assert!(matches!(open(dir.path()), Err(StoreError::Format { found: 9, supported: 2, .. })));
 }
 
 #[test]
@@ -127,6 +140,7 @@ fn a_row_that_does_not_decode_stops_the_load_with_its_key() {
         fn message_session(&mut self, _: EntityId, _: MessageSessionId, _: MessageSessionRecord) {}
         fn message(&mut self, _: EntityId, _: SequenceNumber, _: crate::MessageRecord) {}
         fn overlay(&mut self, _: EntityId, _: SequenceNumber, _: crate::MessageOverlayRecord) {}
+        fn duplicate(&mut self, _: EntityId, _: crate::DuplicateRecord) {}
     }
     let text = open(dir.path()).expect("opens").load(&mut Nothing).expect_err("damaged").to_string();
     assert!(text.contains("damaged row in meta") && text.contains("abababab"), "{text}");

@@ -14,8 +14,8 @@ use lockstep_model::{
     SequenceNumber, Timestamp,
 };
 use lockstep_store::{
-    Batch, CounterRecord, LoadVisitor, MessageOverlayRecord, MessageRecord, MessageSessionRecord,
-    NamespaceRecord, RocksOptions, RocksStore, Store, StoreError,
+    Batch, CounterRecord, DuplicateRecord, LoadVisitor, MessageOverlayRecord, MessageRecord,
+    MessageSessionRecord, NamespaceRecord, RocksOptions, RocksStore, Store, StoreError,
 };
 
 use crate::disk::Notes;
@@ -72,6 +72,8 @@ impl Workload {
         let mut batch = Batch::new();
         let body = self.body(commit);
         let record = MessageRecord {
+            expires_at: None,
+            was_scheduled: false,
             state: MessageState::Active,
             enqueued_at: Timestamp::from_unix_millis(commit as i64),
             body: BodyId(commit),
@@ -275,4 +277,5 @@ impl LoadVisitor for Found {
         self.messages.push(sequence_number.0);
     }
     fn overlay(&mut self, _: EntityId, _: SequenceNumber, _: MessageOverlayRecord) {}
+    fn duplicate(&mut self, _: EntityId, _: DuplicateRecord) {}
 }

@@ -77,7 +77,12 @@ impl Namespace {
         Ok(())
     }
 
-    fn holder_of(&self, entity: EntityId, session: &MessageSessionId) -> Option<OutgoingLinkId> {
+    /// The link that holds a message session.
+    pub(in crate::core) fn holder_of(
+        &self,
+        entity: EntityId,
+        session: &MessageSessionId,
+    ) -> Option<OutgoingLinkId> {
         let sessions = &self.queues.get(&entity)?.message_sessions;
         sessions.get(sessions.find(session)?)?.holder
     }
@@ -117,9 +122,11 @@ impl Namespace {
     }
 
     /// A clean end: the message session is free at once, nothing is counted (semantics A-62,
-    ///
+    /// A-63) unless the entity says so (F-9).
     pub(in crate::core) fn release_hold(&mut self, step: &mut Step<'_>, id: OutgoingLinkId) {
-        self.end_hold(step, id, false);
+        let queue = self.links.get(&id).and_then(|link| self.queues.get(&link.queue));
+        let counted = queue.is_some_and(|queue| queue.settings.count_unsettled_on_session_close);
+        self.end_hold(step, id, counted);
     }
 
     /// The connection broke: the hold stays until it expires, or until the same client is back
@@ -139,7 +146,7 @@ impl Namespace {
 
     /// Ends a hold and its link. With `counted`, each delivery in flight is one failed delivery;
     /// what was only reserved never reached the client and is not.
-    pub(super) fn end_hold(&mut self, step: &mut Step<'_>, id: OutgoingLinkId, counted: bool) {
+    pub(in crate::core) fn end_hold(&mut self, step: &mut Step<'_>, id: OutgoingLinkId, counted: bool) {
         let Some(link) = self.remove_link(id) else { return };
         let Link { queue, in_flight, kind: LinkKind::Holder(hold), .. } = link else { return };
         self.ended_holds.add_link(id);
@@ -239,7 +246,7 @@ impl Namespace {
     }
 
     /// The message session that the caller claims to hold, if so (semantics A-99).
-    pub(super) fn held_session(
+    pub(in crate::core) fn held_session(
         &self,
         now: Now,
         entity: EntityId,

@@ -10,17 +10,35 @@ pub(super) mod sequence_list;
 pub(super) mod state_blob;
 pub(super) mod waiting;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    num::NonZeroU32,
+};
 
 use lockstep_model::{MessageSessionId, OutgoingLinkId, SequenceNumber};
 use slab::Slab;
 
 use self::{listing::SortedIds, sequence_list::SequenceList, state_blob::StateBlob};
-use super::message_state::MessageIndex;
+use super::{
+    expiry::Expiring,
+    message_state::{MessageIndex, Place},
+};
 
 /// Place of a message session in [`MessageSessions`]; reused once it is forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct MessageSessionSlot(u32);
+pub(super) struct MessageSessionSlot(NonZeroU32);
+
+impl MessageSessionSlot {
+    fn of(key: usize) -> Self {
+        // Four thousand million message sessions do not fit into memory.
+        let number = u32::try_from(key + 1).ok().and_then(NonZeroU32::new);
+        Self(number.unwrap_or(NonZeroU32::MAX))
+    }
+
+    const fn key(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// One message session.
 ///
@@ -34,8 +52,15 @@ pub(super) struct MessageSessionSlot(u32);
 #[derive(Debug)]
 pub(super) struct MessageSession {
     pub(super) id: MessageSessionId,
-    /// All its messages, ascending.
+    /// All its messages, ascending; without scheduled ones, which are not there yet.
     pub(super) messages: SequenceList,
+    #[expect(clippy::box_collection, reason = "most message sessions have none; 16 bytes saved in each")]
+    pub(super) scheduled: Option<Box<BTreeSet<SequenceNumber>>>,
+    /// Its available messages that expire.
+    pub(super) expiring: Option<Box<Expiring>>,
+    /// Messages up to here expired together; those of them that are in flight expire when they
+    /// come back (semantics A-105).
+    pub(super) expired_through: SequenceNumber,
     /// The highest sequence number that was ever taken.
     delivered_through: SequenceNumber,
     /// Available again after a delivery.
@@ -55,6 +80,9 @@ impl MessageSession {
         Self {
             id,
             messages: SequenceList::new(),
+            scheduled: None,
+            expiring: None,
+            expired_through: SequenceNumber(0),
             delivered_through: SequenceNumber(0),
             returned: None,
             state: None,
@@ -64,12 +92,36 @@ impl MessageSession {
         }
     }
 
-    /// The message that its holder gets next.
-    pub(super) fn next_available(&self, durable_through: SequenceNumber) -> Option<SequenceNumber> {
-        let returned = self.returned.as_ref().and_then(|returned| returned.first().copied());
-        returned
-            .or_else(|| self.messages.first_from(self.delivered_through.next()))
-            .filter(|&next| next <= durable_through)
+    /// The message that its holder gets next. Messages that were put aside before the broker
+    /// started are passed over, once.
+    pub(super) fn next_available(
+        &mut self,
+        durable_through: SequenceNumber,
+        messages: &MessageIndex,
+    ) -> Option<SequenceNumber> {
+        if let Some(&first) = self.returned.as_ref().and_then(|returned| returned.first()) {
+            return Some(first).filter(|&next| next <= durable_through);
+        }
+        loop {
+            let next = self.messages.first_from(self.delivered_through.next())?;
+            if next > durable_through {
+                return None;
+            }
+            if messages.get(next).is_some_and(|entry| entry.place == Place::Available) {
+                return Some(next);
+            }
+            self.delivered_through = next;
+        }
+    }
+
+    /// Takes a message out of line that is neither first nor wanted any more.
+    pub(super) fn withdraw(&mut self, number: SequenceNumber) {
+        if let Some(returned) = &mut self.returned {
+            returned.remove(&number);
+            if returned.is_empty() {
+                self.returned = None;
+            }
+        }
     }
 
     /// Takes the message that [`MessageSession::next_available`] named.
@@ -90,6 +142,11 @@ impl MessageSession {
         self.returned.get_or_insert_default().insert(sequence_number);
     }
 
+    /// Whether nothing needs it to be remembered.
+    fn is_forgettable(&self) -> bool {
+        !self.is_listed() && self.holder.is_none() && self.scheduled.is_none()
+    }
+
     /// Whether it exists for clients: it has messages or state (semantics ).
     fn is_listed(&self) -> bool {
         !self.messages.is_empty() || self.state.is_some()
@@ -108,6 +165,8 @@ pub(super) struct MessageSessions {
     eligible: BTreeSet<(u64, SequenceNumber, MessageSessionSlot)>,
     releases: u64,
     held: u64,
+    /// Bytes of all states.
+    state_bytes: u64,
 }
 
 impl MessageSessions {
@@ -120,17 +179,17 @@ impl MessageSessions {
             return slot;
         }
         let key = self.slots.insert(MessageSession::new(id.clone()));
-        let slot = MessageSessionSlot(u32::try_from(key).unwrap_or(u32::MAX));
+        let slot = MessageSessionSlot::of(key);
         self.by_id.insert(id.clone(), slot);
         slot
     }
 
     pub(super) fn get(&self, slot: MessageSessionSlot) -> Option<&MessageSession> {
-        self.slots.get(slot.0 as usize)
+        self.slots.get(slot.key())
     }
 
     pub(super) fn get_mut(&mut self, slot: MessageSessionSlot) -> Option<&mut MessageSession> {
-        self.slots.get_mut(slot.0 as usize)
+        self.slots.get_mut(slot.key())
     }
 
     pub(super) fn id(&self, slot: Option<MessageSessionSlot>) -> Option<MessageSessionId> {
@@ -142,13 +201,37 @@ impl MessageSessions {
         self.listing.len() as u64
     }
 
+    /// Bytes of all states.
+    pub(super) const fn state_bytes(&self) -> u64 {
+        self.state_bytes
+    }
+
     /// How many are locked.
     pub(super) const fn held(&self) -> u64 {
         self.held
     }
 
+    /// Notes a message that waits for its time.
+    pub(super) fn add_scheduled(&mut self, slot: MessageSessionSlot, sequence_number: SequenceNumber) {
+        if let Some(session) = self.get_mut(slot) {
+            session.scheduled.get_or_insert_default().insert(sequence_number);
+        }
+    }
+
+    /// Forgets a message that waited for its time.
+    pub(super) fn remove_scheduled(&mut self, slot: MessageSessionSlot, sequence_number: SequenceNumber) {
+        let Some(session) = self.get_mut(slot) else { return };
+        if let Some(scheduled) = &mut session.scheduled {
+            scheduled.remove(&sequence_number);
+            if scheduled.is_empty() {
+                session.scheduled = None;
+            }
+        }
+        self.tidy_up(slot);
+    }
+
     pub(super) fn add_message(&mut self, slot: MessageSessionSlot, sequence_number: SequenceNumber) {
-        let Some(session) = self.slots.get_mut(slot.0 as usize) else { return };
+        let Some(session) = self.slots.get_mut(slot.key()) else { return };
         let was_listed = session.is_listed();
         session.messages.insert(sequence_number);
         if !was_listed {
@@ -163,7 +246,7 @@ impl MessageSessions {
         sequence_number: SequenceNumber,
         messages: &MessageIndex,
     ) {
-        let Some(session) = self.slots.get_mut(slot.0 as usize) else { return };
+        let Some(session) = self.slots.get_mut(slot.key()) else { return };
         session.messages.remove(sequence_number, messages);
         self.tidy_up(slot);
     }
@@ -175,18 +258,21 @@ impl MessageSessions {
         if session.is_listed() {
             return;
         }
-        let (id, is_free) = (session.id.clone(), session.holder.is_none());
+        let (id, is_forgettable) = (session.id.clone(), session.is_forgettable());
         self.listing.remove(&id);
-        if is_free {
+        if is_forgettable {
             self.unlist_eligible(slot);
             self.by_id.remove(&id);
-            self.slots.remove(slot.0 as usize);
+            self.slots.remove(slot.key());
         }
     }
 
     pub(super) fn set_state(&mut self, slot: MessageSessionSlot, state: Option<StateBlob>) {
-        let Some(session) = self.slots.get_mut(slot.0 as usize) else { return };
+        let Some(session) = self.slots.get_mut(slot.key()) else { return };
         let was_listed = session.is_listed();
+        let size_bytes = |state: &StateBlob| state.size_bytes;
+        self.state_bytes -= session.state.as_deref().map_or(0, size_bytes);
+        self.state_bytes += state.as_ref().map_or(0, size_bytes);
         session.state = state.map(Box::new);
         if !was_listed && session.is_listed() {
             self.listing.insert(&session.id);
@@ -197,7 +283,7 @@ impl MessageSessions {
     /// Gives the lock to a link.
     pub(super) fn hold(&mut self, slot: MessageSessionSlot, link: OutgoingLinkId) {
         self.unlist_eligible(slot);
-        if let Some(session) = self.slots.get_mut(slot.0 as usize) {
+        if let Some(session) = self.slots.get_mut(slot.key()) {
             session.holder = Some(link);
             self.held += 1;
         }
@@ -206,7 +292,7 @@ impl MessageSessions {
     /// Takes the lock back.
     pub(super) fn release(&mut self, slot: MessageSessionSlot) {
         self.releases += 1;
-        if let Some(session) = self.slots.get_mut(slot.0 as usize)
+        if let Some(session) = self.slots.get_mut(slot.key())
             && session.holder.take().is_some()
         {
             session.last_release = self.releases;
@@ -215,7 +301,7 @@ impl MessageSessions {
     }
 
     fn unlist_eligible(&mut self, slot: MessageSessionSlot) {
-        if let Some(session) = self.slots.get_mut(slot.0 as usize)
+        if let Some(session) = self.slots.get_mut(slot.key())
             && let Some(head) = session.eligible_head.take()
         {
             self.eligible.remove(&(session.last_release, head, slot));
@@ -223,9 +309,15 @@ impl MessageSessions {
     }
 
     /// Brings the order of eligible message sessions up to date with a change in one of them.
-    pub(super) fn refresh(&mut self, slot: MessageSessionSlot, durable_through: SequenceNumber) {
-        let Some(session) = self.slots.get_mut(slot.0 as usize) else { return };
-        let head = if session.holder.is_none() { session.next_available(durable_through) } else { None };
+    pub(super) fn refresh(
+        &mut self,
+        slot: MessageSessionSlot,
+        durable_through: SequenceNumber,
+        messages: &MessageIndex,
+    ) {
+        let Some(session) = self.slots.get_mut(slot.key()) else { return };
+        let is_free = session.holder.is_none();
+        let head = if is_free { session.next_available(durable_through, messages) } else { None };
         if head == session.eligible_head {
             return;
         }
@@ -238,10 +330,10 @@ impl MessageSessions {
         }
     }
 
-    pub(super) fn refresh_all(&mut self, durable_through: SequenceNumber) {
+    pub(super) fn refresh_all(&mut self, durable_through: SequenceNumber, messages: &MessageIndex) {
         let slots: Vec<_> = self.by_id.values().copied().collect();
         for slot in slots {
-            self.refresh(slot, durable_through);
+            self.refresh(slot, durable_through, messages);
         }
     }
 

@@ -68,6 +68,11 @@ impl SequenceList {
         self.stale = 0;
     }
 
+    /// The highest number; perhaps a stale one.
+    pub(in crate::core) fn last(&self) -> Option<SequenceNumber> {
+        self.numbers.back().copied()
+    }
+
     /// The first number that is not below `from`; live if nothing from there on was removed.
     pub(in crate::core) fn first_from(&self, from: SequenceNumber) -> Option<SequenceNumber> {
         if self.numbers.back().is_none_or(|&last| last < from) {

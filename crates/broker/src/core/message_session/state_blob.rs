@@ -18,6 +18,7 @@ use crate::core::{
 #[derive(Debug)]
 pub(in crate::core) struct StateBlob {
     pub(in crate::core) updated_at: Timestamp,
+    pub(in crate::core) size_bytes: u64,
     /// The bytes as long as their write may not be durable: until then the store does not serve
     /// them.
     pub(in crate::core) uncommitted: Option<(CommitNumber, Bytes)>,
@@ -59,6 +60,7 @@ impl Namespace {
             Ok(slot) => slot,
             Err(refusal) => return Reply::Refused(refusal),
         };
+        let held_bytes = self.entity_bytes(entity);
         let Some(queue) = self.queues.get_mut(&entity) else {
             return Reply::Refused(Refusal::EntityNotFound);
         };
@@ -73,9 +75,16 @@ impl Namespace {
         if bytes.len() as u64 > max_bytes {
             return Reply::Refused(Refusal::TooLarge { limit: SizeLimit::MessageSessionState, max_bytes });
         }
+        let size_bytes = bytes.len() as u64;
+        let held_before = queue.message_sessions.get(slot).and_then(|held| held.state.as_ref());
+        let grows_by = size_bytes.saturating_sub(held_before.map_or(0, |state| state.size_bytes));
+        if grows_by > 0 && held_bytes + grows_by > queue.settings.max_size_bytes {
+            return Reply::Refused(Refusal::QuotaExceeded);
+        }
         let record = MessageSessionRecord { updated_at: step.now.utc, state: bytes.clone() };
         step.out.batch.put_message_session(entity, session, &record);
-        let blob = StateBlob { updated_at: step.now.utc, uncommitted: Some((step.commit, bytes)) };
+        let uncommitted = Some((step.commit, bytes));
+        let blob = StateBlob { updated_at: step.now.utc, size_bytes, uncommitted };
         queue.message_sessions.set_state(slot, Some(blob));
         self.await_commit(step, Uncommitted::State { queue: entity, slot });
         Reply::Done

@@ -62,7 +62,7 @@ impl Namespace {
             self.dispatch_to_holder(step, holder);
             return;
         }
-        queue.message_sessions.refresh(slot, queue.durable_through);
+        queue.message_sessions.refresh(slot, queue.durable_through, &queue.messages);
         queue.message_sessions.tidy_up(slot);
     }
 
@@ -72,6 +72,17 @@ impl Namespace {
             let Some(queue) = self.queues.get(&queue_id) else { return };
             let Some((_, &winner)) = queue.pending_accepts.first_key_value() else { return };
             let Some(slot) = queue.message_sessions.first_eligible() else { return };
+            // Whoever accepts looks at the time to live: what has expired is nobody's to take
+            // (semantics A-108).
+            let is_swept = self.sweep_session(step, queue_id, slot);
+            let Some(queue) = self.queues.get_mut(&queue_id) else { return };
+            queue.message_sessions.refresh(slot, queue.durable_through, &queue.messages);
+            if queue.message_sessions.first_eligible() != Some(slot) {
+                continue;
+            }
+            if !is_swept {
+                return;
+            }
             self.grant_pending(step, winner, queue_id, slot);
         }
     }

@@ -29,9 +29,11 @@ fn end(broker: &mut Broker, entity: EntityId, upload: u64, size: usize, session:
     reply(&broker.run(Command::EnqueueParts(EnqueueParts {
         entity,
         upload: UploadId(upload),
-        row: Bytes::from(vec![0xff; size]),
-        generated_bytes: 0,
-        message_session: session.map(id),
+        message: IncomingMessage {
+            encoded: Bytes::from(vec![0xff; size]),
+            message_session: session.map(id),
+            ..IncomingMessage::default()
+        },
         connection: connection(SENDER),
         request,
     })))
@@ -62,9 +64,11 @@ fn a_message_in_parts_is_delivered_when_its_last_part_is_durable() {
     let seen = broker.run(Command::EnqueueParts(EnqueueParts {
         entity: queue,
         upload: UploadId(1),
-        row: Bytes::from_static(b"end"),
-        generated_bytes: 0,
-        message_session: Some(id("s")),
+        message: IncomingMessage {
+            encoded: Bytes::from_static(b"end"),
+            message_session: Some(id("s")),
+            ..IncomingMessage::default()
+        },
         connection: connection(SENDER),
         request,
     }));
@@ -100,8 +104,8 @@ fn messages_in_parts_do_not_mix_and_take_their_numbers_when_they_are_whole() {
         assert_eq!(store(&mut broker, queue, upload, part), Reply::Done);
     }
     broker.send(queue, None);
-    assert_eq!(end(&mut broker, queue, 2, 0, None), Reply::Enqueued(SequenceNumber(2)));
-    assert_eq!(end(&mut broker, queue, 1, 7, None), Reply::Enqueued(SequenceNumber(3)));
+    assert_eq!(end(&mut broker, queue, 2, 0, None), enqueued(2));
+    assert_eq!(end(&mut broker, queue, 1, 7, None), enqueued(3));
     assert_eq!((rows(&broker, 1), rows(&broker, 2)), (vec![0, 1, 2], vec![0, 1]));
 }
 
@@ -144,7 +148,7 @@ fn a_refused_end_leaves_no_rows_and_takes_no_number() {
         assert_eq!(rows(&broker, body), [0; 0]);
     }
     store(&mut broker, queue, 5, 0);
-    assert_eq!(end(&mut broker, queue, 5, 1, Some("s")), Reply::Enqueued(SequenceNumber(1)));
+    assert_eq!(end(&mut broker, queue, 5, 1, Some("s")), enqueued(1));
 }
 
 #[test]

@@ -2,14 +2,20 @@
 
 mod accepting;
 mod auto_renewal;
+mod batch_delete;
 mod bounds;
+mod deferral;
+mod duplicates;
+mod expiry;
 mod holding;
 mod large;
+mod lifecycle;
 mod model;
 mod peeking;
 mod plain_queue;
 mod reference;
 mod restart;
+mod scheduling;
 mod sending;
 mod settling;
 mod state;
@@ -19,12 +25,12 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use lockstep_model::{
     BodyId, CommitNumber, ConnectionId, EntityDescription, EntityId, EntityName, IncomingMessage, LockToken,
-    MessageSessionId, MonoTime, NamespaceId, Now, OutgoingLinkId, PropertyOverlay, QueueDescription,
-    ReceiveMode, Refusal, RequestId, SequenceNumber, Settlement, SubQueue, Timestamp,
+    MessageSessionId, MessageState, MonoTime, NamespaceId, Now, OutgoingLinkId, PropertyOverlay,
+    QueueDescription, ReceiveMode, Refusal, RequestId, SequenceNumber, Settlement, SubQueue, Timestamp,
 };
 use lockstep_store::{
-    CounterRecord, LoadVisitor, MemoryStore, MessageOverlayRecord, MessageRecord, MessageSessionRecord,
-    NamespaceRecord, Store,
+    CounterRecord, DuplicateRecord, LoadVisitor, MemoryStore, MessageOverlayRecord, MessageRecord,
+    MessageSessionRecord, NamespaceRecord, Store,
 };
 
 use super::*;
@@ -60,6 +66,7 @@ pub(super) fn message(session: Option<&str>, text: &str) -> IncomingMessage {
         encoded: Bytes::copy_from_slice(text.as_bytes()),
         generated_bytes: 0,
         message_session: session.map(id),
+        ..IncomingMessage::default()
     }
 }
 
@@ -185,10 +192,69 @@ impl Broker {
     pub(super) fn pass(&mut self, duration: Duration) -> Vec<Routed> {
         self.advance(duration);
         let mut seen = Vec::new();
-        while self.namespace.next_deadline().is_some_and(|at| at <= self.now.mono) {
+        while self.namespace.next_deadline().is_some_and(|at| at <= self.now.mono)
+            || self.namespace.next_due().is_some_and(|at| at <= self.now.utc)
+        {
             seen.extend(self.tick());
         }
         seen
+    }
+
+    /// Asks for deferred messages on connection `number`.
+    pub(super) fn receive_deferred(
+        &mut self,
+        entity: EntityId,
+        number: u64,
+        numbers: &[u64],
+        session: Option<&str>,
+        mode: ReceiveMode,
+    ) -> Reply {
+        let request = self.request();
+        reply(&self.run(Command::ReceiveBySequenceNumbers(ReceiveBySequenceNumbers {
+            entity,
+            sequence_numbers: numbers.iter().copied().map(SequenceNumber).collect(),
+            mode,
+            session: session.map(id),
+            holder: claim(number),
+            request,
+        })))
+    }
+
+    /// Locks deferred messages that are there.
+    pub(super) fn deferred(
+        &mut self,
+        entity: EntityId,
+        number: u64,
+        numbers: &[u64],
+        session: Option<&str>,
+    ) -> Vec<Delivery> {
+        match self.receive_deferred(entity, number, numbers, session, ReceiveMode::PeekLock) {
+            Reply::Deferred(deliveries) => deliveries,
+            other => panic!("not received: {other:?}"),
+        }
+    }
+
+    pub(super) fn defer(&mut self, number: u64, token: LockToken) -> Option<Refusal> {
+        self.settle(number, token, Settlement::Defer(PropertyOverlay::new()))
+    }
+
+    pub(super) fn cancel(&mut self, entity: EntityId, numbers: &[u64]) -> Reply {
+        let request = self.request();
+        let sequence_numbers = numbers.iter().copied().map(SequenceNumber).collect();
+        let connection = connection(97);
+        reply(&self.run(Command::CancelScheduled { entity, sequence_numbers, connection, request }))
+    }
+
+    /// Changes the properties of a queue at run time.
+    pub(super) fn redefine(&mut self, description: QueueDescription) -> Vec<Routed> {
+        let (request, connection) = (self.request(), connection(97));
+        let description = Box::new(description);
+        let existence = Existence::Existing;
+        self.run(Command::DefineQueue { description, existence, connection, request })
+    }
+
+    pub(super) fn states(&mut self, entity: EntityId) -> Vec<(u64, MessageState)> {
+        self.peek(entity, 0, 1000, None).iter().map(|m| (m.sequence_number.0, m.state)).collect()
     }
 
     pub(super) fn request(&mut self) -> RequestId {
@@ -205,7 +271,7 @@ impl Broker {
         broker.commit = store.recovered_commit().next();
         let mut loading = Loading { namespace: Namespace::new(NamespaceId(1), "ns".into(), self.config) };
         store.load(&mut loading).expect("memory");
-        loading.namespace.finish_restore();
+        loading.namespace.finish_restore(self.now.utc);
         let live = |_, body| loading.namespace.is_live_body(body);
         store.remove_orphan_bodies(&live).expect("memory");
         broker.namespace = loading.namespace;
@@ -444,6 +510,9 @@ impl LoadVisitor for Loading {
     fn overlay(&mut self, id: EntityId, sequence_number: SequenceNumber, record: MessageOverlayRecord) {
         self.namespace.restore_overlay(id, sequence_number, record);
     }
+    fn duplicate(&mut self, id: EntityId, record: DuplicateRecord) {
+        self.namespace.restore_duplicate(id, record);
+    }
 }
 
 pub(super) fn claim(number: u64) -> HolderClaim {
@@ -452,6 +521,11 @@ pub(super) fn claim(number: u64) -> HolderClaim {
 
 pub(super) fn dead_letter(entity: EntityId) -> EntityId {
     entity.with_sub_queue(SubQueue::DeadLetter)
+}
+
+/// The reply to a send of messages that were all stored.
+pub(super) fn enqueued(first: u64) -> Reply {
+    Reply::Enqueued { first: SequenceNumber(first), duplicates: Vec::new() }
 }
 
 /// The one reply among effects.

@@ -151,7 +151,7 @@ impl World {
         let mut loading =
             Loading { namespace: Namespace::new(NamespaceId(1), "ns".into(), CoreConfig::default()) };
         store.load(&mut loading).expect("memory");
-        loading.namespace.finish_restore();
+        loading.namespace.finish_restore(self.now.utc);
         let live = |_, body| loading.namespace.is_live_body(body);
         store.remove_orphan_bodies(&live).expect("memory");
         self.namespace = loading.namespace;
@@ -255,6 +255,7 @@ impl World {
                 encoded: Bytes::from_static(b"body"),
                 generated_bytes: 0,
                 message_session: session,
+                ..IncomingMessage::default()
             }
         };
         let messages = (0..count).map(|_| one(self)).collect();

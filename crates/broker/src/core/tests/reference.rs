@@ -349,7 +349,7 @@ impl Reference {
             let message = Msg { session, count: 0, mark: None, dead: false, place };
             queue.messages.insert(queue.last, message);
         }
-        Reply::Enqueued(SequenceNumber(first))
+        enqueued(first)
     }
 
     fn attach(&mut self, attach: &Attach) {
@@ -641,6 +641,7 @@ impl Reference {
     fn carry_out(&mut self, lock: &Loc, settlement: &Settlement) {
         self.take_lock(|other| other.token == lock.token);
         match settlement {
+            Settlement::Defer(_) => unreachable!("deferral has tests of its own"),
             Settlement::Complete => drop(self.queue(lock.entity).messages.remove(&lock.number)),
             Settlement::Release => self.put_back(lock, false),
             Settlement::Abandon(overlay) => {

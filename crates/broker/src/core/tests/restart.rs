@@ -27,7 +27,7 @@ fn sequence_numbers_and_entity_numbers_go_on_after_a_crash() {
     let token = tokens(&broker.receiver(queue, 1, 1))[0];
     broker.complete(1, token);
     let mut broker = broker.crash();
-    assert_eq!(broker.send_all(queue, vec![message(None, "a")]), Reply::Enqueued(SequenceNumber(2)));
+    assert_eq!(broker.send_all(queue, vec![message(None, "a")]), enqueued(2));
     assert_eq!(broker.define("q", false), queue);
     assert_ne!(broker.define("other", false), queue);
 }
@@ -40,7 +40,7 @@ fn what_was_not_durable_is_gone_after_a_crash_and_numbers_are_given_again() {
     broker.send(queue, None);
     let mut broker = broker.crash();
     assert_eq!(broker.contents(queue), [(1, 0)]);
-    assert_eq!(broker.send_all(queue, vec![message(None, "a")]), Reply::Enqueued(SequenceNumber(2)));
+    assert_eq!(broker.send_all(queue, vec![message(None, "a")]), enqueued(2));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use super::*;
 fn sequence_numbers_start_at_one_and_have_no_gaps() {
     let (mut broker, queue) = Broker::with_queue();
     let send = |broker: &mut Broker| broker.send_all(queue, vec![message(None, "a")]);
-    assert_eq!(send(&mut broker), Reply::Enqueued(SequenceNumber(1)));
-    assert_eq!(send(&mut broker), Reply::Enqueued(SequenceNumber(2)));
+    assert_eq!(send(&mut broker), enqueued(1));
+    assert_eq!(send(&mut broker), enqueued(2));
 }
 
 /// Semantics A-13, C-9.
@@ -19,7 +19,7 @@ fn a_message_without_session_id_is_refused_and_takes_no_number() {
     let (mut broker, queue) = Broker::with_session_queue();
     let refused = broker.send_all(queue, vec![message(None, "a")]);
     assert_eq!(refused, Reply::Refused(Refusal::MessageSessionIdMissing));
-    assert_eq!(broker.send_all(queue, vec![message(Some(""), "a")]), Reply::Enqueued(SequenceNumber(1)));
+    assert_eq!(broker.send_all(queue, vec![message(Some(""), "a")]), enqueued(1));
 }
 
 /// Semantics A-14, B-95.
@@ -37,7 +37,7 @@ fn one_bad_message_fails_its_whole_batch() {
 fn a_batch_gets_consecutive_numbers_in_its_order() {
     let (mut broker, queue) = Broker::with_queue();
     let batch = vec![message(None, "a"), message(None, "b"), message(None, "c")];
-    assert_eq!(broker.send_all(queue, batch), Reply::Enqueued(SequenceNumber(1)));
+    assert_eq!(broker.send_all(queue, batch), enqueued(1));
     let peeked = broker.peek(queue, 0, 10, None);
     let bodies: Vec<_> =
         peeked.iter().map(|m| body_of(&broker.store, m.body.id).expect("is stored")).collect();
@@ -60,7 +60,7 @@ fn a_message_above_the_limit_is_refused_and_one_at_the_limit_is_not() {
     let too_large = Refusal::TooLarge { limit: SizeLimit::Message, max_bytes: 1024 };
     let send = |broker: &mut Broker, size| broker.send_all(queue, vec![message(None, &"x".repeat(size))]);
     assert_eq!(send(&mut broker, 1025), Reply::Refused(too_large));
-    assert_eq!(send(&mut broker, 1024), Reply::Enqueued(SequenceNumber(1)));
+    assert_eq!(send(&mut broker, 1024), enqueued(1));
 }
 
 /// Semantics G-21.
@@ -101,7 +101,7 @@ fn nothing_is_delivered_or_acknowledged_before_it_is_durable() {
     let enqueue = Enqueue { entity: queue, messages, connection: connection(9), request };
     assert_eq!(broker.run(Command::Enqueue(enqueue)), []);
     let seen = broker.commit();
-    assert_eq!(reply(&seen), Reply::Enqueued(SequenceNumber(1)));
+    assert_eq!(reply(&seen), enqueued(1));
     assert_eq!(delivered(&seen), [(1, 1, 0)]);
 }
 
@@ -115,5 +115,5 @@ fn requires_session_cannot_be_changed_and_other_properties_can() {
     description.max_message_size_bytes = 2048;
     assert_eq!(broker.define_as(description), Ok(queue));
     let reply = broker.send_all(queue, vec![message(None, &"x".repeat(2048))]);
-    assert_eq!(reply, Reply::Enqueued(SequenceNumber(1)));
+    assert_eq!(reply, enqueued(1));
 }

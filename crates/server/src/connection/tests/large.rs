@@ -237,7 +237,11 @@ fn a_large_message_without_its_whole_head_in_the_first_row_is_given() {
         _ => None,
     });
     let encoded = with_much_before_the_body(LARGE + 1);
-    let messages = message_mapping::incoming(encoded, 0, &mut || [1; 16]).expect("a message");
+    let context = message_mapping::IncomingContext {
+        detects_duplicates: false,
+        now: lockstep_model::Timestamp::from_unix_millis(0),
+    };
+    let messages = message_mapping::incoming(encoded, 0, context, &mut || [1; 16]).expect("a message");
     let (entity, connection) = (entity.expect("a sender"), peer.server.broker_id());
     let enqueue = lockstep_broker::core::Enqueue { entity, messages, connection, request: None };
     peer.server.commands.push_back(Command::Enqueue(enqueue));
