@@ -45,7 +45,7 @@ pub struct QueueDescription {
     pub message_session_state_time_to_live: Option<Duration>,
     /// Whether messages that a holder leaves unsettled when it closes count as failed deliveries
     /// (semantics F-9).
-    pub count_unsettled_on_session_close: bool,
+    pub count_unsettled_on_message_session_close: bool,
     /// Whether locks that would expire are renewed while the link that holds them is attached
     /// (semantics F-3).
     pub auto_renew_while_link_open: bool,
@@ -131,7 +131,7 @@ impl QueueDescription {
             auto_delete_on_idle: None,
             enable_partitioning: false,
             message_session_state_time_to_live: None,
-            count_unsettled_on_session_close: false,
+            count_unsettled_on_message_session_close: false,
             auto_renew_while_link_open: false,
             user_metadata: None,
         }

@@ -61,7 +61,7 @@ pub(crate) fn encode_entity(to: &mut Vec<u8>, description: &EntityDescription) {
         (field::DEAD_LETTERING_ON_MESSAGE_EXPIRATION, queue.dead_lettering_on_message_expiration),
         (field::REQUIRES_DUPLICATE_DETECTION, queue.requires_duplicate_detection),
         (field::ENABLE_PARTITIONING, queue.enable_partitioning),
-        (field::COUNT_UNSETTLED_ON_SESSION_CLOSE, queue.count_unsettled_on_session_close),
+        (field::COUNT_UNSETTLED_ON_SESSION_CLOSE, queue.count_unsettled_on_message_session_close),
         (field::AUTO_RENEW_WHILE_LINK_OPEN, queue.auto_renew_while_link_open),
     ] {
         put(field, &[u8::from(value)]);
@@ -155,7 +155,7 @@ fn flag(queue: &mut QueueDescription, field: u8) -> Result<&mut bool, Problem> {
         field::DEAD_LETTERING_ON_MESSAGE_EXPIRATION => &mut queue.dead_lettering_on_message_expiration,
         field::REQUIRES_DUPLICATE_DETECTION => &mut queue.requires_duplicate_detection,
         field::ENABLE_PARTITIONING => &mut queue.enable_partitioning,
-        field::COUNT_UNSETTLED_ON_SESSION_CLOSE => &mut queue.count_unsettled_on_session_close,
+        field::COUNT_UNSETTLED_ON_SESSION_CLOSE => &mut queue.count_unsettled_on_message_session_close,
         field::AUTO_RENEW_WHILE_LINK_OPEN => &mut queue.auto_renew_while_link_open,
         _ => return Err("a property is unknown; a newer broker may have written it"),
     })
@@ -222,7 +222,7 @@ mod tests {
             auto_delete_on_idle: Some(Duration::from_secs(300)),
             enable_partitioning: true,
             message_session_state_time_to_live: Some(Duration::from_secs(9)),
-            count_unsettled_on_session_close: true,
+            count_unsettled_on_message_session_close: true,
             auto_renew_while_link_open: true,
             user_metadata: Some("ü".into()),
         }

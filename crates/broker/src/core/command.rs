@@ -295,7 +295,7 @@ pub struct ReceiveBySequenceNumbers {
     /// Lock them, or remove them.
     pub mode: ReceiveMode,
     /// The message session that they belong to; required where the entity has them.
-    pub session: Option<MessageSessionId>,
+    pub message_session: Option<MessageSessionId>,
     /// Who asks, and on the strength of what.
     pub holder: HolderClaim,
     /// Recognises the reply.

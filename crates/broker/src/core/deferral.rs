@@ -25,10 +25,11 @@ impl Namespace {
         step: &mut Step<'_>,
         asked: &ReceiveBySequenceNumbers,
     ) -> Reply {
-        let holder = match self.deferred_holder(step, asked.entity, asked.session.as_ref(), asked.holder) {
-            Ok(holder) => holder,
-            Err(refusal) => return Reply::Refused(refusal),
-        };
+        let holder =
+            match self.deferred_holder(step, asked.entity, asked.message_session.as_ref(), asked.holder) {
+                Ok(holder) => holder,
+                Err(refusal) => return Reply::Refused(refusal),
+            };
         if let Err(refusal) = self.check_deferred(step, asked) {
             return Reply::Refused(refusal);
         }
@@ -71,7 +72,7 @@ impl Namespace {
         if asked.sequence_numbers.len() > SEQUENCE_NUMBERS_PER_REQUEST_MAX {
             return Err(Refusal::InvalidArgument("sequence-numbers"));
         }
-        let wanted = asked.session.as_ref().filter(|_| queue.settings.requires_session);
+        let wanted = asked.message_session.as_ref().filter(|_| queue.settings.requires_session);
         let (mut seen, mut expired, mut size_bytes) = (FxHashSet::default(), Vec::new(), 0_u64);
         for &number in &asked.sequence_numbers {
             let entry = queue.messages.get(number).filter(|entry| entry.place == Place::Deferred);

@@ -35,7 +35,7 @@ pub(super) struct Settings {
     /// For how long message-ids are remembered, if duplicates are detected.
     pub(super) duplicate_detection_window: Option<Duration>,
     pub(super) enable_partitioning: bool,
-    pub(super) count_unsettled_on_session_close: bool,
+    pub(super) count_unsettled_on_message_session_close: bool,
     pub(super) auto_delete_on_idle: Option<Duration>,
 }
 
@@ -56,7 +56,7 @@ impl Settings {
                 .requires_duplicate_detection
                 .then_some(description.duplicate_detection_history_time_window),
             enable_partitioning: description.enable_partitioning,
-            count_unsettled_on_session_close: description.count_unsettled_on_session_close,
+            count_unsettled_on_message_session_close: description.count_unsettled_on_message_session_close,
             auto_delete_on_idle: description.auto_delete_on_idle,
         }
     }

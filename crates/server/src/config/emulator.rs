@@ -73,13 +73,8 @@ fn namespace(node: &Node, emulator_defaults: bool, report: &mut Report) -> Optio
 fn queue(node: &Node, emulator_defaults: bool, report: &mut Report) -> Option<RawQueue> {
     let section = Section::open(node, &keys::EMULATOR_QUEUE, report)?;
     let name = required_name(&section, "Name", report)?;
-    let mut queue = RawQueue {
-        format: keys::Format::Emulator,
-        properties: Vec::new(),
-        policies: Vec::new(),
-        client_certificates: Vec::new(),
-        name,
-    };
+    let mut queue =
+        RawQueue { properties: Vec::new(), policies: Vec::new(), client_certificates: Vec::new(), name };
     let properties = section.node("Properties");
     if let Some(properties) =
         properties.and_then(|node| Section::open(node, &keys::EMULATOR_QUEUE_PROPERTIES, report))

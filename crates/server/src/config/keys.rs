@@ -368,7 +368,7 @@ pub(super) static QUEUE: Table = Table {
              was not set, from 1.",
         ),
         key(
-            "count_unsettled_on_session_close",
+            "count_unsettled_on_message_session_close",
             BOOL,
             "`false`",
             "Whether messages that the holder of a message session leaves unsettled when it closes count as \

@@ -184,7 +184,6 @@ fn dev_namespace() -> RawNamespace {
     let origin = Origin::option("--dev");
     let named = |name: &str| Located { value: name.to_owned(), origin: origin.clone() };
     let queue = raw::RawQueue {
-        format: keys::Format::Toml,
         name: named(DEV_QUEUE),
         properties: vec![QueueProperty {
             name: "requires_session",

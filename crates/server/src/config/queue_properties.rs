@@ -60,7 +60,7 @@ const PROPERTIES: &[(&str, &str, Kind)] = &[
     ("auto_delete_on_idle_s", "", Kind::Time),
     ("enable_partitioning", "", Kind::Flag),
     ("session_state_time_to_live_s", "", Kind::Time),
-    ("count_unsettled_on_session_close", "", Kind::Flag),
+    ("count_unsettled_on_message_session_close", "", Kind::Flag),
     ("auto_renew_while_link_open", "", Kind::Flag),
     ("user_metadata", "", Kind::Text),
 ];
@@ -153,7 +153,7 @@ fn flag<'a>(queue: &'a mut QueueDescription, name: &str) -> Result<&'a mut bool,
         "dead_lettering_on_message_expiration" => &mut queue.dead_lettering_on_message_expiration,
         "requires_duplicate_detection" => &mut queue.requires_duplicate_detection,
         "enable_partitioning" => &mut queue.enable_partitioning,
-        "count_unsettled_on_session_close" => &mut queue.count_unsettled_on_session_close,
+        "count_unsettled_on_message_session_close" => &mut queue.count_unsettled_on_message_session_close,
         "auto_renew_while_link_open" => &mut queue.auto_renew_while_link_open,
         _ => return Err(unknown(name)),
     })

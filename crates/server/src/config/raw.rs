@@ -45,8 +45,6 @@ pub(super) struct RawNamespace {
 /// A queue of either file.
 #[derive(Debug)]
 pub(super) struct RawQueue {
-    /// How the file spells keys, so that messages do, too.
-    pub(super) format: keys::Format,
     pub(super) name: Located<String>,
     pub(super) properties: Vec<QueueProperty>,
     pub(super) policies: Vec<RawPolicy>,
@@ -156,7 +154,7 @@ fn queue(node: &Node, report: &mut Report) -> Option<RawQueue> {
         let asked = section.text(target, later.report).filter(|target| !target.value.is_empty());
         later.left_out(asked.as_ref(), target);
     }
-    Some(RawQueue { format: keys::Format::Toml, name, properties, policies, client_certificates })
+    Some(RawQueue { name, properties, policies, client_certificates })
 }
 
 /// Gives the one warning for each property that a later version brings.

@@ -418,7 +418,7 @@ fn command(
                 entity,
                 sequence_numbers,
                 mode,
-                session,
+                message_session: session,
                 holder,
                 request,
             })

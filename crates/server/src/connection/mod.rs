@@ -7,6 +7,7 @@ mod body_window;
 mod bounds;
 mod identity;
 mod management;
+mod outgoing_deliveries;
 mod receivers;
 mod request_links;
 mod requests;

@@ -26,7 +26,7 @@ const RESPONSES_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Cbs,
-    Management { entity: EntityInfo, address: EntityAddress },
+    Management { entity: Box<EntityInfo>, address: EntityAddress },
 }
 
 /// What tells nodes apart.

@@ -11,7 +11,7 @@ use lockstep_model::{
 };
 use lockstep_protocol::message_mapping;
 
-use super::{BodyWaiter, Connection, LinkBinding, receivers};
+use super::{BodyWaiter, Connection, LinkBinding, outgoing_deliveries};
 
 /// Large messages of one connection that are sent at a time. Each keeps at most two rows in memory,
 /// the one that is sent and the next: 4 MiB together.
@@ -115,7 +115,7 @@ impl Connection {
     fn begin_stream(&mut self, link: LinkId) {
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         let (Some(delivery), Some(stream)) = (receiver.queue.front(), &mut receiver.stream) else { return };
-        let facts = receivers::facts(delivery, receiver.mode);
+        let facts = outgoing_deliveries::facts(delivery, receiver.mode);
         let message = match message_mapping::outgoing_first_part(&stream.row, &facts) {
             Ok(message) => message,
             Err(_) => {
@@ -127,8 +127,11 @@ impl Connection {
         };
         let mut left = message.rest;
         let rest = left.split_to(left.len().min(SLICE_BYTES));
-        let outgoing =
-            OutgoingDelivery { prefix: message.prefix, rest, ..receivers::envelope(delivery, receiver.mode) };
+        let outgoing = OutgoingDelivery {
+            prefix: message.prefix,
+            rest,
+            ..outgoing_deliveries::envelope(delivery, receiver.mode)
+        };
         let Ok(sent) = self.engine.send_first_part(link, outgoing) else { return };
         stream.row = left;
         stream.delivery = Some(sent);

@@ -125,7 +125,7 @@ impl Namespace {
     /// A-63) unless the entity says so (F-9).
     pub(in crate::core) fn release_hold(&mut self, step: &mut Step<'_>, id: OutgoingLinkId) {
         let queue = self.links.get(&id).and_then(|link| self.queues.get(&link.queue));
-        let counted = queue.is_some_and(|queue| queue.settings.count_unsettled_on_session_close);
+        let counted = queue.is_some_and(|queue| queue.settings.count_unsettled_on_message_session_close);
         self.end_hold(step, id, counted);
     }
 

@@ -121,7 +121,7 @@ fn a_partitioned_entity_keeps_the_rules_about_keys() {
 fn a_holder_that_closes_without_settling_is_counted_where_asked() {
     let mut broker = Broker::new(CoreConfig::default());
     let mut description = Broker::description("q", true);
-    description.count_unsettled_on_session_close = true;
+    description.count_unsettled_on_message_session_close = true;
     let queue = broker.define_as(description).expect("valid");
     broker.send(queue, Some("a"));
     for number in 1..=3 {

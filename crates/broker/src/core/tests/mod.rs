@@ -214,7 +214,7 @@ impl Broker {
             entity,
             sequence_numbers: numbers.iter().copied().map(SequenceNumber).collect(),
             mode,
-            session: session.map(id),
+            message_session: session.map(id),
             holder: claim(number),
             request,
         })))
