@@ -43,6 +43,11 @@ pub struct QueueDescription {
     /// After how long without messages, without a holder and without being set, the state of a
     /// message session is removed; `None` is never (semantics F-1).
     pub message_session_state_time_to_live: Option<Duration>,
+    /// After how long an abandoned message is delivered again, after its first failed delivery;
+    /// doubled with each further one. Zero, as in Service Bus, is at once (semantics F-7).
+    pub redelivery_delay: Duration,
+    /// The longest of these delays; less than the first one means that all are the same.
+    pub redelivery_delay_max: Duration,
     /// Whether messages that a holder leaves unsettled when it closes count as failed deliveries
     /// (semantics F-9).
     pub count_unsettled_on_message_session_close: bool,
@@ -131,6 +136,8 @@ impl QueueDescription {
             auto_delete_on_idle: None,
             enable_partitioning: false,
             message_session_state_time_to_live: None,
+            redelivery_delay: Duration::ZERO,
+            redelivery_delay_max: Duration::ZERO,
             count_unsettled_on_message_session_close: false,
             auto_renew_while_link_open: false,
             user_metadata: None,
@@ -203,6 +210,15 @@ impl QueueDescription {
         at_least("auto_delete_on_idle_s", self.auto_delete_on_idle, limits::AUTO_DELETE_ON_IDLE_MIN)?;
         let state_time_to_live = self.message_session_state_time_to_live;
         at_least("session_state_time_to_live_s", state_time_to_live, limits::TIME_TO_LIVE_MIN)?;
+        for (property, value) in [
+            ("redelivery_delay_s", self.redelivery_delay),
+            ("redelivery_delay_max_s", self.redelivery_delay_max),
+        ] {
+            if value > limits::REDELIVERY_DELAY_MAX {
+                let problem = format!("must be at most 24 hours, not {} seconds", value.as_secs_f64());
+                return Err(InvalidDescription { property, problem });
+            }
+        }
         let window = self.duplicate_detection_history_time_window;
         if window < limits::DUPLICATE_DETECTION_WINDOW_MIN || window > limits::DUPLICATE_DETECTION_WINDOW_MAX
         {

@@ -56,6 +56,8 @@ pub const OVERLAY_SIZE_BYTES_MAX: usize = 64 * 1024;
 pub const ENTITY_SIZE_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
 /// Smallest `max_size_bytes`.
 pub const ENTITY_SIZE_BYTES_MIN: u64 = 1024 * 1024;
+/// The longest that an abandoned message may be made to wait for its next delivery.
+pub const REDELIVERY_DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Shortest time to live that an entity may set.
 pub const TIME_TO_LIVE_MIN: Duration = Duration::from_secs(1);
 /// Shortest time after which an unused entity may be deleted (semantics B-98).

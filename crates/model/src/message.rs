@@ -140,6 +140,10 @@ pub enum Settlement {
     Complete,
     /// Failed: unlock it, count the delivery, lay the properties over it.
     Abandon(PropertyOverlay),
+    /// The same, to be delivered again after this time at the earliest instead of after the
+    /// entity's own delay (semantics F-7); at most
+    /// [`REDELIVERY_DELAY_MAX`](crate::limits::REDELIVERY_DELAY_MAX).
+    AbandonFor(PropertyOverlay, Duration),
     /// Hopeless: move it to the dead-letter queue; reason and description are among the
     /// properties.
     DeadLetter(PropertyOverlay),

@@ -46,6 +46,9 @@ pub mod annotation {
     pub const OMITTED_MESSAGE_BODY_SIZE: &str = "omitted-message-body-size";
     /// What all annotations with a meaning to the broker begin with.
     pub const PREFIX: &str = "x-opt-";
+    /// Among the properties of an abandon: milliseconds until the next delivery, as any integer
+    /// type (semantics F-7; an extension).
+    pub const REDELIVER_AFTER: &str = "x-opt-redeliver-after";
 }
 
 /// Application properties that the broker sets.

@@ -1,15 +1,19 @@
 //! Outcomes as settlements and back (wire.md 5.5).
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use lockstep_amqp::{
     codec::encode_value,
     types::{DeliveryState, Error, Fields, Modified, Outcome, TransactionalState, Value},
 };
-use lockstep_model::{Feature, PropertyOverlay, PropertyValue, Refusal, Settlement};
+use lockstep_model::{
+    Feature, PropertyOverlay, PropertyValue, Refusal, Settlement, limits::REDELIVERY_DELAY_MAX,
+};
 
 use crate::{
     conditions::{self, RefusalContext},
-    names::property,
+    names::{annotation, property},
 };
 
 /// Bytes of names and values that one settlement may lay over a message (semantics B-7: all
@@ -60,14 +64,12 @@ fn settlement_of_outcome(outcome: &Outcome) -> Result<Settlement, Refusal> {
         // Neither flag decides between abandon and release: .NET sends none, Python sets
         // delivery-failed (semantics B-18).
         Outcome::Modified(modified) => {
-            let properties = modified
-                .message_annotations
-                .as_ref()
-                .map_or(Ok(PropertyOverlay::new()), overlay_of_fields)?;
-            Ok(match modified.undeliverable_here {
-                Some(true) => Settlement::Defer(properties),
-                _ => Settlement::Abandon(properties),
-            })
+            let fields = modified.message_annotations.as_ref().map_or(&[][..], |fields| &fields.0[..]);
+            let entries = fields.iter().map(|(name, value)| (name.as_str(), value));
+            match modified.undeliverable_here {
+                Some(true) => overlay(entries).map(Settlement::Defer),
+                _ => abandon(entries),
+            }
         }
         // A condition and description of the client's own are not a reason: clients expect the
         // reason to be absent unless it was given (semantics G-44).
@@ -76,6 +78,29 @@ fn settlement_of_outcome(outcome: &Outcome) -> Result<Settlement, Refusal> {
             info.map_or(Ok(PropertyOverlay::new()), overlay_of_fields).map(Settlement::DeadLetter)
         }
     }
+}
+
+/// An abandon with these properties, one of which may be a delay (semantics F-7).
+///
+/// # Errors
+/// As [`overlay`]; `InvalidArgument` for a delay that is no number of milliseconds up to 24 hours.
+pub(crate) fn abandon<'a>(
+    entries: impl Iterator<Item = (&'a str, &'a Value)>,
+) -> Result<Settlement, Refusal> {
+    let mut delay = None;
+    let entries = entries.filter(|(name, value)| {
+        let is_delay = *name == annotation::REDELIVER_AFTER;
+        if is_delay {
+            delay = Some(*value);
+        }
+        !is_delay
+    });
+    let properties = overlay(entries)?;
+    let Some(delay) = delay else { return Ok(Settlement::Abandon(properties)) };
+    let delay = delay.as_u64().map(Duration::from_millis).filter(|delay| *delay <= REDELIVERY_DELAY_MAX);
+    delay.map(|delay| Settlement::AbandonFor(properties, delay)).ok_or(Refusal::InvalidArgument(
+        "x-opt-redeliver-after has to be a number of milliseconds, at most 86400000",
+    ))
 }
 
 fn overlay_of_fields(fields: &Fields) -> Result<PropertyOverlay, Refusal> {
@@ -152,7 +177,7 @@ fn confirmed_outcome(outcome: &Outcome) -> Outcome {
 pub fn confirmation_of(settlement: &Settlement) -> DeliveryState {
     DeliveryState::Outcome(match settlement {
         Settlement::Complete => Outcome::Accepted,
-        Settlement::Abandon(_) => Outcome::Modified(Modified::default()),
+        Settlement::Abandon(_) | Settlement::AbandonFor(..) => Outcome::Modified(Modified::default()),
         Settlement::Defer(_) => {
             Outcome::Modified(Modified { undeliverable_here: Some(true), ..Modified::default() })
         }
@@ -211,6 +236,22 @@ mod tests {
     fn rejected_with(info: Option<Fields>) -> DeliveryState {
         let error = Error { info, ..Error::new("com.microsoft:dead-letter", "text") };
         DeliveryState::Outcome(Outcome::Rejected(Some(error)))
+    }
+
+    #[test]
+    fn an_abandon_may_name_the_time_of_the_next_delivery() {
+        let abandon = |delay: Value| {
+            let fields = vec![("x-opt-redeliver-after".into(), delay), ("tried".into(), Value::Int(1))];
+            settlement(&modified(None, Some(true), Some(Fields(fields))))
+        };
+        for delay in [Value::Int(1_500), Value::Long(1_500), Value::Uint(1_500), Value::Ulong(1_500)] {
+            let Ok(Settlement::AbandonFor(overlay, delay)) = abandon(delay) else { panic!("no delay") };
+            assert_eq!(delay, Duration::from_millis(1_500));
+            assert_eq!(overlay.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["tried"]);
+        }
+        for delay in [Value::Int(-1), Value::Long(86_400_001), Value::string("soon"), Value::Null] {
+            assert!(matches!(abandon(delay), Err(Refusal::InvalidArgument(_))));
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ mod field {
     pub(super) const COUNT_UNSETTLED_ON_SESSION_CLOSE: u8 = 16;
     pub(super) const AUTO_RENEW_WHILE_LINK_OPEN: u8 = 17;
     pub(super) const USER_METADATA: u8 = 18;
+    pub(super) const REDELIVERY_DELAY: u8 = 19;
+    pub(super) const REDELIVERY_DELAY_MAX: u8 = 20;
 }
 
 pub(crate) fn encode_entity(to: &mut Vec<u8>, description: &EntityDescription) {
@@ -56,6 +58,8 @@ pub(crate) fn encode_entity(to: &mut Vec<u8>, description: &EntityDescription) {
     put(field::MAX_SIZE_BYTES, &queue.max_size_bytes.to_be_bytes());
     put(field::MESSAGE_SESSION_EXPIRATION, &[queue.message_session_expiration as u8]);
     put(field::DUPLICATE_DETECTION_WINDOW, &duration_bytes(queue.duplicate_detection_history_time_window));
+    put(field::REDELIVERY_DELAY, &duration_bytes(queue.redelivery_delay));
+    put(field::REDELIVERY_DELAY_MAX, &duration_bytes(queue.redelivery_delay_max));
     for (field, value) in [
         (field::REQUIRES_SESSION, queue.requires_session),
         (field::DEAD_LETTERING_ON_MESSAGE_EXPIRATION, queue.dead_lettering_on_message_expiration),
@@ -134,6 +138,8 @@ fn fields(mut from: Reader<'_>) -> Result<QueueDescription, Problem> {
             field::MESSAGE_SESSION_STATE_TIME_TO_LIVE => {
                 queue.message_session_state_time_to_live = Some(duration(&mut value)?);
             }
+            field::REDELIVERY_DELAY => queue.redelivery_delay = duration(&mut value)?,
+            field::REDELIVERY_DELAY_MAX => queue.redelivery_delay_max = duration(&mut value)?,
             field::USER_METADATA => {
                 queue.user_metadata = Some(text(bytes)?.into());
                 continue;
@@ -222,6 +228,8 @@ mod tests {
             auto_delete_on_idle: Some(Duration::from_secs(300)),
             enable_partitioning: true,
             message_session_state_time_to_live: Some(Duration::from_secs(9)),
+            redelivery_delay: Duration::from_secs(4),
+            redelivery_delay_max: Duration::from_millis(60_500),
             count_unsettled_on_message_session_close: true,
             auto_renew_while_link_open: true,
             user_metadata: Some("ü".into()),

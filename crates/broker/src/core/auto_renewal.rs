@@ -8,7 +8,7 @@ use lockstep_model::{EntityId, Now, OutgoingLinkId};
 
 use super::{
     links::{Link, LinkKind},
-    message_locks::{Lock, LockSlot},
+    message_locks::{Lock, LockKind, LockSlot},
     message_session::lock_manager::Hold,
     namespace::{Namespace, Step},
 };
@@ -32,7 +32,10 @@ impl Namespace {
 
     /// The deadline of a message lock passed.
     pub(super) fn message_lock_is_due(&mut self, step: &mut Step<'_>, slot: LockSlot) {
-        if self.locks.get(slot).is_some_and(|lock| self.is_renewed(lock)) {
+        let Some(lock) = self.locks.get(slot) else { return };
+        if let LockKind::HeldBack { .. } = lock.kind {
+            self.end_hold_back(slot);
+        } else if self.is_renewed(lock) {
             self.extend_message_lock(step.now, slot);
         } else {
             self.expire_message_lock(step, slot);

@@ -135,7 +135,7 @@ impl Namespace {
         queue.locked += 1;
         let delivery = Delivery::of(link, token, sequence_number, Some(locked_until), entry);
         match kind {
-            LockKind::Message { deadline, .. } => {
+            LockKind::Message { deadline, .. } | LockKind::HeldBack { deadline } => {
                 self.deadlines.insert(deadline, Deadline::MessageLock(slot));
             }
             LockKind::MessageSession { .. } | LockKind::Reserved { .. } => {

@@ -107,7 +107,7 @@ impl Namespace {
         let effect = Effect::Deliver(delivery);
         let connection = link.connection;
         match kind {
-            LockKind::Message { deadline, .. } => {
+            LockKind::Message { deadline, .. } | LockKind::HeldBack { deadline } => {
                 queue.locked += 1;
                 self.deadlines.insert(deadline, Deadline::MessageLock(slot));
                 step.immediate(connection, effect);
@@ -149,7 +149,7 @@ impl Namespace {
             self.unlock(slot);
             match lock.kind {
                 LockKind::Reserved { .. } => self.restore_rows(step, lock.queue, lock.sequence_number),
-                LockKind::Message { .. } | LockKind::MessageSession { .. } => {
+                LockKind::Message { .. } | LockKind::MessageSession { .. } | LockKind::HeldBack { .. } => {
                     self.give_back(lock.queue, lock.sequence_number);
                 }
             }
@@ -216,10 +216,24 @@ impl Namespace {
         sequence_number: SequenceNumber,
         properties: Option<&PropertyOverlay>,
     ) {
-        let Some(queue) = self.queues.get_mut(&queue_id) else { return };
+        if self.count_failure(step, queue_id, sequence_number, properties) {
+            self.give_back(queue_id, sequence_number);
+        }
+    }
+
+    /// Counts a failed delivery. Returns whether the message stays in its queue; it is still locked
+    /// then.
+    pub(super) fn count_failure(
+        &mut self,
+        step: &mut Step<'_>,
+        queue_id: EntityId,
+        sequence_number: SequenceNumber,
+        properties: Option<&PropertyOverlay>,
+    ) -> bool {
+        let Some(queue) = self.queues.get_mut(&queue_id) else { return false };
         let counts = !queue.is_sub_queue();
         let max = queue.settings.max_delivery_count;
-        let Some(entry) = queue.messages.get_mut(sequence_number) else { return };
+        let Some(entry) = queue.messages.get_mut(sequence_number) else { return false };
         let properties = properties.filter(|properties| !properties.is_empty());
         if let Some(newer) = properties {
             entry.lay_over(newer);
@@ -230,13 +244,13 @@ impl Namespace {
             if entry.delivery_count >= max && !entry.is_deferred {
                 queue.locked -= 1;
                 self.dead_letter_exhausted(step, queue_id, sequence_number, max);
-                return;
+                return false;
             }
         }
         if counts || properties.is_some() {
             step.out.batch.put_overlay(queue_id, sequence_number, &entry.overlay_record());
         }
-        self.give_back(queue_id, sequence_number);
+        true
     }
 
     /// Takes a receive-and-delete back: the rows are written again, the message is available

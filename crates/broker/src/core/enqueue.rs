@@ -114,6 +114,11 @@ pub(super) fn append(
     noted.any = true;
     noted.scheduled |= entry.place == Place::Scheduled;
     noted.expires |= entry.expiry != Expiry::NEVER;
+    if queue.settings.message_session_state_time_to_live.is_some()
+        && let Some(slot) = entry.message_session
+    {
+        queue.message_sessions.note_use(slot, step.now.utc);
+    }
     let mut record = entry.record(message.message_session.clone());
     if entry.place == Place::Scheduled {
         record.state = MessageState::Scheduled;

@@ -155,6 +155,7 @@ impl Namespace {
                 self.note_use(step.now.utc, id);
                 self.end_disabled_links(step, id);
                 self.plan_idle(id);
+                self.plan_states(step.now.utc, id);
                 Reply::Defined(id)
             }
             Err(DefineError::Invalid(problem)) => Reply::Refused(Refusal::InvalidDescription(problem)),
@@ -224,9 +225,7 @@ impl Namespace {
         step.out.batch.delete_entity(entity);
         for sub_queue in SUB_QUEUES {
             let id = entity.with_sub_queue(sub_queue);
-            for due in [Due::Activate(id), Due::Expire(id), Due::ForgetDuplicates(id), Due::Idle(id)] {
-                self.wall_clock.set(due, None);
-            }
+            self.wall_clock.forget(id);
             self.stale_counters.retain(|&stale| stale != id);
             step.out.batch.delete_rows_of(id);
             step.out.batch.delete_counter(id);

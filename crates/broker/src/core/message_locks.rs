@@ -41,6 +41,8 @@ pub(super) enum LockKind {
     MessageSession { position: u32 },
     /// Receive-and-delete: the rows are deleted, the message is not known to be on the wire.
     Reserved { position: u32 },
+    /// Nobody's: an abandoned message waits for its next delivery (semantics F-7).
+    HeldBack { deadline: MonoTime },
 }
 
 /// All locks of a namespace.
@@ -95,7 +97,7 @@ impl Namespace {
     pub(super) fn unlock(&mut self, slot: LockSlot) -> Option<Lock> {
         let lock = self.locks.remove(slot)?;
         match lock.kind {
-            LockKind::Message { deadline, .. } => {
+            LockKind::Message { deadline, .. } | LockKind::HeldBack { deadline } => {
                 self.deadlines.remove(deadline, Deadline::MessageLock(slot));
             }
             LockKind::MessageSession { position } | LockKind::Reserved { position } => {
@@ -138,7 +140,7 @@ impl Namespace {
             let Some((slot, lock)) = self.locks.find(token) else { continue };
             match lock.kind {
                 LockKind::Message { .. } => ends.extend(self.extend_message_lock(step.now, slot)),
-                LockKind::MessageSession { .. } | LockKind::Reserved { .. } => {
+                LockKind::MessageSession { .. } | LockKind::Reserved { .. } | LockKind::HeldBack { .. } => {
                     if let Some(LinkKind::Holder(hold)) = self.links.get(&lock.link).map(|link| &link.kind) {
                         ends.push(hold.locked_until);
                     }

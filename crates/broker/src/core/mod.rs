@@ -33,6 +33,7 @@ mod message_state;
 mod namespace;
 mod peek;
 mod queue;
+mod redelivery;
 mod restore;
 mod scheduling;
 mod settle;

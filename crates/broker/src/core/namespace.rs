@@ -410,6 +410,7 @@ impl Namespace {
                 Due::Activate(queue) => self.activate_due(step, queue),
                 Due::Expire(queue) => self.sweep_queue(step, queue),
                 Due::ForgetDuplicates(queue) => self.forget_duplicates(step, queue),
+                Due::ForgetStates(queue) => self.forget_states(step, queue),
                 Due::Idle(queue) => self.check_idle(step, queue),
             }
         }

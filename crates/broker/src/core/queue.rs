@@ -15,6 +15,7 @@ use super::{
     expiry::Expiring,
     message_session::MessageSessions,
     message_state::{Expiry, MessageEntry, MessageIndex, Place},
+    redelivery::BackOff,
 };
 
 /// The properties of an entity that its queue and sub-queues obey.
@@ -37,6 +38,8 @@ pub(super) struct Settings {
     pub(super) enable_partitioning: bool,
     pub(super) count_unsettled_on_message_session_close: bool,
     pub(super) auto_delete_on_idle: Option<Duration>,
+    pub(super) back_off: BackOff,
+    pub(super) message_session_state_time_to_live: Option<Duration>,
 }
 
 impl Settings {
@@ -58,6 +61,8 @@ impl Settings {
             enable_partitioning: description.enable_partitioning,
             count_unsettled_on_message_session_close: description.count_unsettled_on_message_session_close,
             auto_delete_on_idle: description.auto_delete_on_idle,
+            back_off: BackOff::of(description),
+            message_session_state_time_to_live: description.message_session_state_time_to_live,
         }
     }
 }

@@ -47,7 +47,7 @@ impl Namespace {
             let slot = queue.message_sessions.find_or_create(&session);
             queue
                 .message_sessions
-                .set_state(slot, Some(StateBlob { updated_at, size_bytes, uncommitted: None }));
+                .set_state(slot, Some(StateBlob { size_bytes, ..StateBlob::new(updated_at) }));
         }
     }
 
@@ -113,6 +113,7 @@ impl Namespace {
             self.plan_activation(id);
             self.plan_sweep(id);
             self.plan_idle(id);
+            self.plan_states(now, id);
         }
     }
 

@@ -78,7 +78,8 @@ impl Namespace {
                 }
                 self.remove_message(step, queue_id, number);
             }
-            Settlement::Abandon(properties) => self.fail_delivery(step, queue_id, number, Some(properties)),
+            Settlement::Abandon(properties) => self.abandon(step, lock, properties, None),
+            Settlement::AbandonFor(properties, delay) => self.abandon(step, lock, properties, Some(*delay)),
             Settlement::DeadLetter(properties) => {
                 if let Some(queue) = self.queues.get_mut(&queue_id) {
                     queue.locked -= 1;
@@ -126,6 +127,7 @@ impl Namespace {
                 return Err(Refusal::AlreadyDeadLettered);
             }
             Settlement::Abandon(properties)
+            | Settlement::AbandonFor(properties, _)
             | Settlement::Defer(properties)
             | Settlement::DeadLetter(properties) => properties,
             Settlement::Complete | Settlement::Release => return Ok(found),
@@ -207,7 +209,9 @@ impl Namespace {
             LockKind::Message { deadline, .. } if deadline > now.mono || self.is_renewed(&lock) => {
                 Ok((slot, lock))
             }
-            LockKind::Message { .. } | LockKind::Reserved { .. } => Err(Refusal::MessageLockLost),
+            LockKind::Message { .. } | LockKind::Reserved { .. } | LockKind::HeldBack { .. } => {
+                Err(Refusal::MessageLockLost)
+            }
             LockKind::MessageSession { .. } => {
                 let holds =
                     self.live_hold(now, lock.link).is_some_and(|(link, _)| link.connection == connection);

@@ -15,6 +15,8 @@ pub(super) enum Due {
     Expire(EntityId),
     /// Message-ids are to be forgotten.
     ForgetDuplicates(EntityId),
+    /// States of message sessions have outlived their time.
+    ForgetStates(EntityId),
     /// The entity may have been idle for too long.
     Idle(EntityId),
 }
@@ -48,6 +50,13 @@ impl WallClock {
     pub(super) fn set_no_later(&mut self, what: Due, at: Timestamp) {
         if self.times.get(&what).is_none_or(|&before| at < before) {
             self.set(what, Some(at));
+        }
+    }
+
+    /// Takes back all work of a queue.
+    pub(super) fn forget(&mut self, queue: EntityId) {
+        for what in [Due::Activate, Due::Expire, Due::ForgetDuplicates, Due::ForgetStates, Due::Idle] {
+            self.set(what(queue), None);
         }
     }
 

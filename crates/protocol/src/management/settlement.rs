@@ -1,7 +1,7 @@
 //! Settlement by lock token (wire.md 7.10).
 
-use lockstep_amqp::types::{Map, Value};
-use lockstep_model::Settlement;
+use lockstep_amqp::types::Value;
+use lockstep_model::{PropertyOverlay, Refusal, Settlement};
 
 use super::{
     ManagementOperation,
@@ -9,13 +9,13 @@ use super::{
 };
 use crate::{
     names::{management as names, property},
-    settlement::overlay,
+    settlement::{abandon, overlay},
 };
 
 pub(super) fn update_disposition(body: Body<'_>) -> Result<ManagementOperation> {
     let settlement = match body.text(names::DISPOSITION_STATUS)? {
         names::DISPOSITION_COMPLETED => Settlement::Complete,
-        names::DISPOSITION_ABANDONED => Settlement::Abandon(properties(body, &[])?),
+        names::DISPOSITION_ABANDONED => abandon(entries(body, &[])?.into_iter()).map_err(not_properties)?,
         names::DISPOSITION_SUSPENDED => Settlement::DeadLetter(properties(body, &dead_letter_texts(body)?)?),
         names::DISPOSITION_DEFERED | names::DISPOSITION_DEFERRED => Settlement::Defer(properties(body, &[])?),
         other => {
@@ -47,12 +47,15 @@ fn dead_letter_texts(body: Body<'_>) -> Result<Vec<(&'static str, Value)>> {
 }
 
 /// `properties-to-modify`, with `more` over them.
-fn properties(body: Body<'_>, more: &[(&'static str, Value)]) -> Result<lockstep_model::PropertyOverlay> {
+fn properties(body: Body<'_>, more: &[(&'static str, Value)]) -> Result<PropertyOverlay> {
+    overlay(entries(body, more)?.into_iter()).map_err(not_properties)
+}
+
+fn entries<'a>(body: Body<'a>, more: &'a [(&'static str, Value)]) -> Result<Vec<(&'a str, &'a Value)>> {
     let key = names::PROPERTIES_TO_MODIFY;
-    let none = Map::new();
     let given = match body.get(key) {
-        None => &none,
-        Some(Value::Map(map)) => map,
+        None => &[][..],
+        Some(Value::Map(map)) => &map[..],
         Some(_) => return Err(wrong_type(key, "a map")),
     };
     let mut entries = Vec::with_capacity(given.len() + more.len());
@@ -60,8 +63,14 @@ fn properties(body: Body<'_>, more: &[(&'static str, Value)]) -> Result<lockstep
         entries.push((name.as_text().ok_or_else(|| wrong_type(key, "a map with string keys"))?, value));
     }
     entries.extend(more.iter().map(|(name, value)| (*name, value)));
-    overlay(entries.into_iter()).map_err(|refusal| InvalidBody {
-        refusal,
-        text: format!("'{key}' has to hold values of simple types, at most 65536 bytes in all."),
-    })
+    Ok(entries)
+}
+
+fn not_properties(refusal: Refusal) -> InvalidBody {
+    let key = names::PROPERTIES_TO_MODIFY;
+    let text = match &refusal {
+        Refusal::InvalidArgument(why) => format!("'{key}': {why}."),
+        _ => format!("'{key}' cannot be laid over a message."),
+    };
+    InvalidBody { refusal, text }
 }

@@ -218,6 +218,11 @@ mod requests {
         };
         assert_eq!(settle("completed", &[]), expected(Settlement::Complete));
         assert_eq!(settle("abandoned", &[]), expected(Settlement::Abandon(PropertyOverlay::new())));
+        let delay = vec![(Value::string("x-opt-redeliver-after"), Value::Int(5_000))];
+        assert_eq!(
+            settle("abandoned", &[("properties-to-modify", Value::Map(delay))]),
+            expected(Settlement::AbandonFor(PropertyOverlay::new(), std::time::Duration::from_secs(5)))
+        );
         assert_eq!(
             settle("suspended", &[("deadletter-reason", Value::Null)]),
             expected(Settlement::DeadLetter(PropertyOverlay::new()))

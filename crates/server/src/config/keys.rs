@@ -368,6 +368,20 @@ pub(super) static QUEUE: Table = Table {
              was not set, from 1.",
         ),
         key(
+            "redelivery_delay_s",
+            SECONDS,
+            "`0`",
+            "After how long a message that was abandoned once is delivered again, up to 86400; doubled with \
+             each further failed delivery. A receiver may set its own, in milliseconds, by the property \
+             `x-opt-redeliver-after` of the abandon. In a message session nothing overtakes the message.",
+        ),
+        key(
+            "redelivery_delay_max_s",
+            SECONDS,
+            "`0`",
+            "The longest of these delays, up to 86400; less than `redelivery_delay_s` keeps them all the same.",
+        ),
+        key(
             "count_unsettled_on_message_session_close",
             BOOL,
             "`false`",

@@ -60,6 +60,8 @@ const PROPERTIES: &[(&str, &str, Kind)] = &[
     ("auto_delete_on_idle_s", "", Kind::Time),
     ("enable_partitioning", "", Kind::Flag),
     ("session_state_time_to_live_s", "", Kind::Time),
+    ("redelivery_delay_s", "", Kind::Time),
+    ("redelivery_delay_max_s", "", Kind::Time),
     ("count_unsettled_on_message_session_close", "", Kind::Flag),
     ("auto_renew_while_link_open", "", Kind::Flag),
     ("user_metadata", "", Kind::Text),
@@ -116,6 +118,8 @@ pub(super) fn apply(queue: &mut QueueDescription, property: &QueueProperty) -> R
         (PropertyValue::Time(value), "duplicate_detection_history_time_window_s") => {
             queue.duplicate_detection_history_time_window = *value;
         }
+        (PropertyValue::Time(value), "redelivery_delay_s") => queue.redelivery_delay = *value,
+        (PropertyValue::Time(value), "redelivery_delay_max_s") => queue.redelivery_delay_max = *value,
         (PropertyValue::Time(value), name) => {
             *time_to_live(queue, name)? = Some(*value).filter(|value| *value < FOR_EVER);
         }

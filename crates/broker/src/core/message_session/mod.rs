@@ -8,6 +8,7 @@ pub(super) mod listing;
 pub(super) mod lock_manager;
 pub(super) mod sequence_list;
 pub(super) mod state_blob;
+mod state_time_to_live;
 pub(super) mod waiting;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     num::NonZeroU32,
 };
 
-use lockstep_model::{MessageSessionId, OutgoingLinkId, SequenceNumber};
+use lockstep_model::{MessageSessionId, OutgoingLinkId, SequenceNumber, Timestamp};
 use slab::Slab;
 
 use self::{listing::SortedIds, sequence_list::SequenceList, state_blob::StateBlob};
@@ -66,6 +67,9 @@ pub(super) struct MessageSession {
     /// Available again after a delivery.
     #[expect(clippy::box_collection, reason = "most message sessions have none; 16 bytes saved in each")]
     returned: Option<Box<BTreeSet<SequenceNumber>>>,
+    /// Its messages that wait for their next delivery; none behind them is delivered.
+    #[expect(clippy::box_collection, reason = "most message sessions have none; 16 bytes saved in each")]
+    held_back: Option<Box<BTreeSet<SequenceNumber>>>,
     pub(super) state: Option<Box<StateBlob>>,
     /// The link that holds its lock.
     pub(super) holder: Option<OutgoingLinkId>,
@@ -85,6 +89,7 @@ impl MessageSession {
             expired_through: SequenceNumber(0),
             delivered_through: SequenceNumber(0),
             returned: None,
+            held_back: None,
             state: None,
             holder: None,
             last_release: 0,
@@ -92,9 +97,21 @@ impl MessageSession {
         }
     }
 
-    /// The message that its holder gets next. Messages that were put aside before the broker
-    /// started are passed over, once.
+    /// The message that its holder gets next: not one behind a message that waits for its next
+    /// delivery.
     pub(super) fn next_available(
+        &mut self,
+        durable_through: SequenceNumber,
+        messages: &MessageIndex,
+    ) -> Option<SequenceNumber> {
+        let next = self.first_in_line(durable_through, messages)?;
+        let held_back = self.held_back.as_ref().and_then(|held_back| held_back.first());
+        Some(next).filter(|next| held_back.is_none_or(|first| next < first))
+    }
+
+    /// The first message that is available. Messages that were put aside before the broker
+    /// started are passed over, once.
+    fn first_in_line(
         &mut self,
         durable_through: SequenceNumber,
         messages: &MessageIndex,
@@ -138,7 +155,18 @@ impl MessageSession {
         }
     }
 
+    /// A message waits for its next delivery, until it is given back.
+    pub(super) fn hold_back(&mut self, sequence_number: SequenceNumber) {
+        self.held_back.get_or_insert_default().insert(sequence_number);
+    }
+
     pub(super) fn give_back(&mut self, sequence_number: SequenceNumber) {
+        if let Some(held_back) = &mut self.held_back {
+            held_back.remove(&sequence_number);
+            if held_back.is_empty() {
+                self.held_back = None;
+            }
+        }
         self.returned.get_or_insert_default().insert(sequence_number);
     }
 
@@ -167,6 +195,8 @@ pub(super) struct MessageSessions {
     held: u64,
     /// Bytes of all states.
     state_bytes: u64,
+    /// Which states are looked at when, where they have a time to live.
+    aging: BTreeSet<(Timestamp, MessageSessionSlot)>,
 }
 
 impl MessageSessions {
@@ -271,6 +301,9 @@ impl MessageSessions {
         let Some(session) = self.slots.get_mut(slot.key()) else { return };
         let was_listed = session.is_listed();
         let size_bytes = |state: &StateBlob| state.size_bytes;
+        if let Some(look_at) = session.state.as_ref().and_then(|state| state.look_at) {
+            self.aging.remove(&(look_at, slot));
+        }
         self.state_bytes -= session.state.as_deref().map_or(0, size_bytes);
         self.state_bytes += state.as_ref().map_or(0, size_bytes);
         session.state = state.map(Box::new);

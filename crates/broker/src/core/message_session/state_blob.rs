@@ -19,9 +19,20 @@ use crate::core::{
 pub(in crate::core) struct StateBlob {
     pub(in crate::core) updated_at: Timestamp,
     pub(in crate::core) size_bytes: u64,
+    /// When it was last set or got a message; not stored: a start of the broker is a use, too.
+    pub(in crate::core) last_used: Timestamp,
+    /// When its time to live is looked at next, if it has one.
+    pub(in crate::core) look_at: Option<Timestamp>,
     /// The bytes as long as their write may not be durable: until then the store does not serve
     /// them.
     pub(in crate::core) uncommitted: Option<(CommitNumber, Bytes)>,
+}
+
+impl StateBlob {
+    /// An empty one.
+    pub(in crate::core) const fn new(updated_at: Timestamp) -> Self {
+        Self { updated_at, size_bytes: 0, last_used: updated_at, look_at: None, uncommitted: None }
+    }
 }
 
 impl Namespace {
@@ -84,8 +95,10 @@ impl Namespace {
         let record = MessageSessionRecord { updated_at: step.now.utc, state: bytes.clone() };
         step.out.batch.put_message_session(entity, session, &record);
         let uncommitted = Some((step.commit, bytes));
-        let blob = StateBlob { updated_at: step.now.utc, size_bytes, uncommitted };
+        let now = step.now.utc;
+        let blob = StateBlob { size_bytes, uncommitted, ..StateBlob::new(now) };
         queue.message_sessions.set_state(slot, Some(blob));
+        self.age_state(now, entity, slot);
         self.await_commit(step, Uncommitted::State { queue: entity, slot });
         Reply::Done
     }

@@ -13,6 +13,7 @@ mod lifecycle;
 mod model;
 mod peeking;
 mod plain_queue;
+mod redelivery;
 mod reference;
 mod restart;
 mod scheduling;

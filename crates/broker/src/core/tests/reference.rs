@@ -642,6 +642,7 @@ impl Reference {
         self.take_lock(|other| other.token == lock.token);
         match settlement {
             Settlement::Defer(_) => unreachable!("deferral has tests of its own"),
+            Settlement::AbandonFor(..) => unreachable!("delays have tests of their own"),
             Settlement::Complete => drop(self.queue(lock.entity).messages.remove(&lock.number)),
             Settlement::Release => self.put_back(lock, false),
             Settlement::Abandon(overlay) => {

@@ -176,3 +176,87 @@ fn a_hundred_and_ten_sessions_are_found_in_pages_of_a_hundred() {
     assert_eq!(all, expected);
     assert_eq!(broker.list(queue, None, 110, 100), [""; 0]);
 }
+
+const TIME_TO_LIVE: Duration = Duration::from_secs(600);
+const A_MOMENT: Duration = Duration::from_millis(1);
+
+/// A queue whose states live for [`TIME_TO_LIVE`], with the state of "s" set and its lock released.
+fn aging() -> (Broker, EntityId) {
+    let mut broker = Broker::new(CoreConfig::default());
+    let queue = broker
+        .define_as(QueueDescription {
+            message_session_state_time_to_live: Some(TIME_TO_LIVE),
+            ..Broker::description("q", true)
+        })
+        .unwrap();
+    broker.accept(queue, 1, "s");
+    broker.set_state(queue, 1, "s", Some(b"kept"));
+    broker.detach(1);
+    (broker, queue)
+}
+
+fn is_listed(broker: &mut Broker, queue: EntityId) -> bool {
+    broker.list(queue, None, 0, 10) == ["s"]
+}
+
+/// F-1.
+#[test]
+fn a_state_that_nobody_uses_goes_after_its_time_for_good() {
+    let (mut broker, queue) = aging();
+    broker.pass(TIME_TO_LIVE - A_MOMENT);
+    assert!(is_listed(&mut broker, queue) && stored(&broker, queue, "s").is_some());
+    broker.pass(A_MOMENT);
+    assert!(!is_listed(&mut broker, queue));
+    assert_eq!(stored(&broker, queue, "s"), None);
+    assert_eq!(broker.namespace.counts(queue).size_bytes, 0);
+    assert_eq!(broker.namespace.next_due(), None);
+    broker.accept(queue, 2, "s");
+    assert_eq!(broker.state(queue, 2, "s"), Reply::MessageSessionState(StateValue::Absent));
+}
+
+/// F-1: never while locked or while messages exist; sliding from the last set and the last message.
+#[test]
+fn a_state_in_use_stays_and_its_time_begins_anew() {
+    let (mut broker, queue) = aging();
+    broker.pass(TIME_TO_LIVE / 2);
+    broker.send(queue, Some("s"));
+    broker.pass(TIME_TO_LIVE);
+    assert!(is_listed(&mut broker, queue), "a message is there");
+    broker.accept(queue, 2, "s");
+    let token = tokens(&broker.credit(2, 1))[0];
+    broker.complete(2, token);
+    for _ in 0..20 {
+        broker.pass(LOCK / 2);
+        assert!(matches!(broker.renew_session(queue, 2, "s"), Reply::Renewed(_)));
+    }
+    assert!(is_listed(&mut broker, queue), "it is held");
+    broker.set_state(queue, 2, "s", Some(b"newer"));
+    broker.detach(2);
+    broker.pass(TIME_TO_LIVE - A_MOMENT);
+    assert!(is_listed(&mut broker, queue), "it was set since");
+    broker.pass(TIME_TO_LIVE);
+    assert!(!is_listed(&mut broker, queue));
+}
+
+/// F-1: a start of the broker is a use; so is a change of the time to live.
+#[test]
+fn the_time_of_a_state_is_counted_from_a_restart_and_can_be_changed() {
+    let (mut broker, queue) = aging();
+    broker.pass(TIME_TO_LIVE - A_MOMENT);
+    let mut broker = broker.crash();
+    broker.pass(TIME_TO_LIVE - A_MOMENT);
+    assert!(is_listed(&mut broker, queue));
+    broker.redefine(QueueDescription {
+        message_session_state_time_to_live: None,
+        ..Broker::description("q", true)
+    });
+    broker.pass(TIME_TO_LIVE * 10);
+    assert!(is_listed(&mut broker, queue));
+    let week = Duration::from_secs(7 * 24 * 3600);
+    broker.redefine(QueueDescription {
+        message_session_state_time_to_live: Some(week),
+        ..Broker::description("q", true)
+    });
+    broker.pass(week);
+    assert!(!is_listed(&mut broker, queue));
+}
