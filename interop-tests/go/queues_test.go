@@ -392,15 +392,25 @@ func deferringByDisposition(s *Scenario) {
 	second := amqp.ReceiverSettleModeSecond
 	receiver := s.receiver(session, amqp.ReceiverOptions{SettlementMode: &second})
 	message := s.receive(receiver, 1)[0]
-	err := receiver.ModifyMessage(s.ctx, message, &amqp.ModifyMessageOptions{UndeliverableHere: true})
-	s.refused(err, "amqp:not-implemented")
-	if !strings.Contains(strings.ToLower(err.Error()), "deferr") {
-		s.Fatal(err)
-	}
-	// It is still locked, and can be settled by its token.
+	s.succeed(receiver.ModifyMessage(s.ctx, message, &amqp.ModifyMessageOptions{UndeliverableHere: true}))
+	// It does not come again; its number finds it.
 	s.empty(receiver)
 	management := s.management(session)
-	completed := map[string]any{"disposition-status": "completed", "lock-tokens": lockTokens(message)}
+	shown := s.peek(management, 1, 100)
+	s.equal(bodies(shown), []string{"not now"})
+	s.equal(shown[0].Annotations["x-opt-message-state"], int32(1))
+	wanted := map[string]any{
+		"sequence-numbers":     []int64{message.Annotations["x-opt-sequence-number"].(int64)},
+		"receiver-settle-mode": uint32(1),
+	}
+	answer := must(management.Ask(s.ctx, "com.microsoft:receive-by-sequence-number", wanted))(s)
+	entry := answer["messages"].([]any)[0].(map[string]any)
+	fetched := new(amqp.Message)
+	s.succeed(fetched.UnmarshalBinary(entry["message"].([]byte)))
+	s.equal(string(fetched.GetData()), "not now")
+	s.equal(deliveryCount(fetched), 1)
+	s.equal(lockTokens(fetched), []amqp.UUID{entry["lock-token"].(amqp.UUID)})
+	completed := map[string]any{"disposition-status": "completed", "lock-tokens": lockTokens(fetched)}
 	must(management.Ask(s.ctx, "com.microsoft:update-disposition", completed))(s)
 	s.equal(len(s.peek(management, 1, 100)), 0)
 }

@@ -53,7 +53,7 @@ def queues() -> dict:
 def toml_queue(name: str, settings: dict) -> str:
     lines = ["[[namespace.queue]]", f'name = "{name}"']
     for key, value in settings.items():
-        lines.append(f"{key} = {str(value).lower() if isinstance(value, bool) else value}")
+        lines.append(f"{key} = {json.dumps(value)}")
     return "\n".join(lines) + "\n"
 
 

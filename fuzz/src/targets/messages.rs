@@ -1,5 +1,7 @@
 //! Messages: the scanner, batches, and the way in and out of the broker.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use lockstep_amqp::message::{
     BATCH_MESSAGE_FORMAT, Sections, decode_body_value, decode_header, decode_map_section, decode_properties,
@@ -34,7 +36,7 @@ pub(super) fn message(data: &[u8]) {
     };
     let Ok(messages) = incoming(payload, format, context, &mut || [7; 16]) else { return };
     for message in messages {
-        deliver(&message.encoded, choice & 4 != 0, choice & 8 != 0);
+        deliver(&message.encoded, message.time_to_live, choice & 4 != 0, choice & 8 != 0);
     }
 }
 
@@ -81,7 +83,29 @@ fn check_sections(message: &[u8], sections: &Sections) {
     let _ = decode_body_value(message, sections);
 }
 
-fn deliver(stored: &Bytes, overlaid: bool, omit_body: bool) {
+/// A time to live changes the two times that say it, and nothing else of the properties.
+fn check_times(
+    received: Option<Vec<u8>>,
+    sent: Option<Vec<u8>>,
+    time_to_live: Duration,
+    facts: &DeliveryFacts<'_>,
+) {
+    let mut received = received.map(|section| decode_properties(&section)).expect("it holds the times");
+    // What cannot be decoded as a whole is passed on field by field.
+    let sent = match sent.map(|section| decode_properties(&section)).transpose() {
+        Ok(sent) => sent.unwrap_or_default(),
+        Err(_) => return,
+    };
+    let received = received.as_mut().expect("what was decodable before is decodable");
+    let creation = sent.creation_time.map_or(facts.enqueued_at, Timestamp::from_unix_millis);
+    assert_eq!(received.creation_time, Some(creation.unix_millis()));
+    assert_eq!(received.absolute_expiry_time, Some(creation.plus(time_to_live).unix_millis()));
+    received.creation_time = sent.creation_time;
+    received.absolute_expiry_time = sent.absolute_expiry_time;
+    assert_eq!(*received, sent);
+}
+
+fn deliver(stored: &Bytes, time_to_live: Option<Duration>, overlaid: bool, omit_body: bool) {
     let mut overlay = PropertyOverlay::new();
     if overlaid {
         overlay.set("mine", PropertyValue::Encoded(Bytes::from_static(&[0x41])));
@@ -93,7 +117,7 @@ fn deliver(stored: &Bytes, overlaid: bool, omit_body: bool) {
         delivery_count: 3,
         lock_token: Some(LockToken::from_uuid_bytes([9; 16])),
         state: None,
-        time_to_live: None,
+        time_to_live,
         properties: Some(&overlay),
     };
     let sections = scan(stored).expect("what was taken is a message");
@@ -104,7 +128,11 @@ fn deliver(stored: &Bytes, overlaid: bool, omit_body: bool) {
     let properties = |message: &[u8], sections: &Sections| {
         sections.properties.clone().map(|range| message[range].to_vec())
     };
-    assert_eq!(properties(&whole, &received), properties(stored, &sections));
+    let (sent_properties, received_properties) = (properties(stored, &sections), properties(&whole, &received));
+    match time_to_live {
+        None => assert_eq!(received_properties, sent_properties),
+        Some(time_to_live) => check_times(received_properties, sent_properties, time_to_live, &facts),
+    }
     for map in [received.message_annotations, received.delivery_annotations] {
         let map = map.expect("the broker's own annotations");
         map_section_entries(&whole[map]).expect("readable annotations");

@@ -19,8 +19,9 @@ const LOCKED_UNTIL_UTC: &str = "com.microsoft:locked-until-utc";
 const EPOCH_TICKS: i64 = 621_355_968_000_000_000;
 /// Bytes of a GUID.
 const GUID_BYTES: usize = 16;
-/// Constructor of timestamps in an array (AMQP 1.6.17).
+/// Constructors of timestamps and longs in an array (AMQP 1.6.17, 1.6.12).
 const TIMESTAMPS: u8 = 0x83;
+const LONGS: u8 = 0x81;
 /// Conditions that become an exception of their own in AmqpExceptionHelper.cs; others become
 /// `GeneralError`, which says nothing to a program.
 const CONDITIONS: &[&str] = &[
@@ -100,6 +101,23 @@ impl Answer {
     /// a message in it is read as those that were received (AmqpMessageConverter.cs), but locked
     /// by nobody.
     pub(crate) fn peeked(&self) -> Vec<Message> {
+        self.entries().into_iter().map(|(message, _)| message).collect()
+    }
+
+    /// The same of `receive-by-sequence-number`: each with its `lock-token`, a `Guid`, which is what
+    /// it is settled with.
+    pub(crate) fn deferred(&self, mode: Mode) -> Vec<(Message, Value)> {
+        let entries = self.entries().into_iter().map(|(received, entry)| {
+            message(&received, mode);
+            assert_eq!(received.annotation("x-opt-message-state"), Some(&Value::Int(1)));
+            let token = entry.iter().find(|(key, _)| *key == Value::string("lock-token"));
+            let Some((_, token @ Value::Uuid(_))) = token else { panic!("no Guid in {entry:?}") };
+            (received, token.clone())
+        });
+        entries.collect()
+    }
+
+    fn entries(&self) -> Vec<(Message, Map)> {
         let Value::List(entries) = self.value("messages") else { panic!("no list in {self:?}") };
         let messages = entries.iter().map(|entry| {
             let Value::Map(entry) = entry else { panic!("no map in {self:?}") };
@@ -110,9 +128,32 @@ impl Answer {
             if let Some(state) = message.annotation("x-opt-message-state") {
                 assert!(matches!(state, Value::Int(0..=2)), "x-opt-message-state is {state:?}");
             }
-            message
+            (message, entry.clone())
         });
         messages.collect()
+    }
+
+    /// `sequence-numbers`: `GetValue<long[]>` in AmqpSender.cs, which a list is not.
+    pub(crate) fn sequence_numbers(&self) -> Vec<i64> {
+        let Value::Array(array) = self.value("sequence-numbers") else { panic!("no array in {self:?}") };
+        assert_eq!(array.constructor, LONGS, "{self:?}");
+        let long = |value: &Value| match value {
+            Value::Long(number) => *number,
+            other => panic!("{other:?} is no long"),
+        };
+        array.elements.iter().map(long).collect()
+    }
+
+    /// `message-count`: `(int)` in AmqpReceiver.cs, of 200; 204 is none.
+    pub(crate) fn deleted(&self) -> i32 {
+        if self.status == 204 {
+            return 0;
+        }
+        assert_eq!(self.status, 200, "{self:?}");
+        match self.value("message-count") {
+            Value::Int(count) => *count,
+            other => panic!("message-count is {other:?}"),
+        }
     }
 }
 

@@ -6,8 +6,10 @@ mod casts;
 mod connecting;
 mod later_versions;
 mod message_sessions;
+mod numbered;
 mod processor;
 mod receiving;
+mod recorded;
 mod sdk;
 mod sending;
 #[path = "../scenarios/suite.rs"]
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         receiving::SCENARIOS,
         message_sessions::SCENARIOS,
         processor::SCENARIOS,
+        numbered::SCENARIOS,
         later_versions::SCENARIOS,
     ];
     suite::run_all(scenarios, Some(THREADS))

@@ -20,7 +20,7 @@ scenarios![
 /// Constructor of uuids in an array.
 const UUIDS: u8 = 0x98;
 
-fn send(sdk: &mut Sdk<'_>, queue: &str, texts: &[&str]) -> Outcome {
+pub(crate) fn send(sdk: &mut Sdk<'_>, queue: &str, texts: &[&str]) -> Outcome {
     let mut sender = sdk.sender(queue)?;
     for text in texts {
         assert_eq!(sdk.send(&mut sender, &text_message(text, None), false)?, Ok(()));
@@ -28,7 +28,7 @@ fn send(sdk: &mut Sdk<'_>, queue: &str, texts: &[&str]) -> Outcome {
     Ok(())
 }
 
-fn tokens(tags: &[&Bytes]) -> Outcome<(Value, Value)> {
+pub(crate) fn tokens(tags: &[&Bytes]) -> Outcome<(Value, Value)> {
     let elements = tags.iter().map(|tag| lock_token(tag)).collect::<Outcome<Vec<_>>>()?;
     Ok((Value::string("lock-tokens"), Value::Array(Box::new(Array { constructor: UUIDS, elements }))))
 }
@@ -40,7 +40,7 @@ pub(crate) fn disposition(status: &str, tag: &Bytes, further: &[(&str, Value)]) 
     Ok(body)
 }
 
-fn fields(entries: &[(&str, Value)]) -> Fields {
+pub(crate) fn fields(entries: &[(&str, Value)]) -> Fields {
     let mut fields = Fields::default();
     for (key, value) in entries {
         fields.insert(key, value.clone());

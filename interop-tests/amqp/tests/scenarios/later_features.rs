@@ -1,16 +1,11 @@
 //! What a later version brings is refused by name, and never taken for something else.
 
 use bytes::Bytes;
-use lockstep_amqp::{
-    message::{Header, Properties},
-    types::{
-        Array, DeliveryState, Described, Map, Modified, Outcome as Terminal, Source, Target, TargetTerminus,
-        Value,
-    },
+use lockstep_amqp::types::{
+    DeliveryState, Described, Map, Outcome as Terminal, Source, Target, TargetTerminus, Value,
 };
 use lockstep_interop_amqp::{
-    Outcome, Outgoing, described_filter, receiver, sender, text_message, utc_millis, with_filter,
-    with_property,
+    Outcome, described_filter, receiver, sender, text_message, with_filter, with_property,
 };
 
 use crate::{
@@ -20,9 +15,6 @@ use crate::{
 };
 
 scenarios![
-    deferral_is_refused_by_name,
-    scheduling_is_refused_by_name,
-    a_time_to_live_is_refused_by_name,
     topics_are_refused_by_name,
     transactions_are_refused_by_name,
     selectors_and_dynamic_nodes_are_refused_by_name,
@@ -41,82 +33,6 @@ fn expect_501(response: &lockstep_interop_amqp::Response, name: &str) {
     assert!(response.description.contains(name), "{name} is not in: {response:?}");
 }
 
-fn longs(key: &str, numbers: &[i64]) -> Map {
-    let elements = numbers.iter().map(|&number| Value::Long(number)).collect();
-    vec![(Value::string(key), Value::Array(Box::new(Array { constructor: 0x81, elements })))]
-}
-
-fn deferral_is_refused_by_name(s: &Scenario) -> Outcome {
-    let queue = s.queue();
-    let mut client = s.connect()?;
-    let link = client.sender(queue)?;
-    client.send(link, text_message("m", None))?;
-    let receiving = client.receiver(queue, 1)?;
-    let delivery = client.receive(receiving)?;
-    let deferred = Modified { undeliverable_here: Some(true), ..Modified::default() };
-    let state = client.try_settle(&delivery, Terminal::Modified(deferred))?;
-    expect_refused(&rejected(&state)?, "Deferring");
-    for status in ["defered", "deferred"] {
-        let response = update_disposition(&mut client, queue, status, delivery.token()?, &[])?;
-        expect_501(&response, "Deferring");
-    }
-    let mut body = longs("sequence-numbers", &[1]);
-    body.push((Value::string("receiver-settle-mode"), Value::Uint(1)));
-    expect_501(&client.manage(queue, "receive-by-sequence-number", body)?, "Deferring");
-    // The message is locked as before.
-    update_disposition(&mut client, queue, "completed", delivery.token()?, &[])?.ok()?;
-    client.close()
-}
-
-fn scheduling_is_refused_by_name(s: &Scenario) -> Outcome {
-    let queue = s.queue();
-    let mut client = s.connect()?;
-    let link = client.sender(queue)?;
-    let due = Value::Timestamp(utc_millis() + 3_600_000);
-    let message = Outgoing {
-        annotations: vec![(Value::symbol("x-opt-scheduled-enqueue-time"), due)],
-        ..Outgoing::text("m")
-    };
-    let state = client.try_send(link, message.encode())?;
-    expect_refused(&rejected(&state)?, "Scheduled");
-    let state = client.try_send_batch(link, &[text_message("good", None), message.encode()])?;
-    expect_refused(&rejected(&state)?, "Scheduled");
-    let entry = vec![
-        (Value::string("message-id"), Value::string("1")),
-        (Value::string("message"), Value::Binary(message.encode())),
-    ];
-    let body = vec![(Value::string("messages"), Value::List(vec![Value::Map(entry)]))];
-    expect_501(&client.manage(queue, "schedule-message", body)?, "Scheduled");
-    let body = longs("sequence-numbers", &[1]);
-    expect_501(&client.manage(queue, "cancel-scheduled-message", body)?, "Scheduled");
-    let receiving = client.receiver(queue, 1)?;
-    assert!(client.drain(receiving, 10)?.is_empty());
-    client.close()
-}
-
-fn a_time_to_live_is_refused_by_name(s: &Scenario) -> Outcome {
-    let queue = s.queue();
-    let mut client = s.connect()?;
-    let link = client.sender(queue)?;
-    let by_header =
-        Outgoing { header: Some(Header { ttl: Some(60_000), ..Header::default() }), ..Outgoing::text("m") };
-    let by_pair = Outgoing {
-        properties: Properties {
-            creation_time: Some(utc_millis()),
-            absolute_expiry_time: Some(utc_millis() + 1_000),
-            ..Properties::default()
-        },
-        ..Outgoing::text("m")
-    };
-    for message in [by_header, by_pair] {
-        let state = client.try_send(link, message.encode())?;
-        expect_refused(&rejected(&state)?, "time to live");
-    }
-    let receiving = client.receiver(queue, 1)?;
-    assert!(client.drain(receiving, 10)?.is_empty());
-    client.close()
-}
-
 fn topics_are_refused_by_name(s: &Scenario) -> Outcome {
     let queue = s.queue();
     let mut client = s.connect()?;
@@ -125,8 +41,6 @@ fn topics_are_refused_by_name(s: &Scenario) -> Outcome {
     for operation in ["add-rule", "remove-rule", "enumerate-rules"] {
         expect_501(&client.manage(queue, operation, Map::new())?, "rules");
     }
-    let body = vec![(Value::string("message-count"), Value::Int(1))];
-    expect_501(&client.manage(queue, "batch-delete-messages", body)?, "deletion");
     client.close()
 }
 

@@ -5,10 +5,12 @@
 mod accepting;
 mod access;
 mod bad_input;
+mod batch_delete;
 mod bounds;
 mod certificates;
 mod connections;
 mod cycles;
+mod deferral;
 mod durability;
 mod generic_clients;
 mod hostile;
@@ -16,11 +18,14 @@ mod large_messages;
 mod later_features;
 mod locks;
 mod management;
+mod numbered;
 mod order;
 mod queues;
+mod scheduling;
 mod sending;
 mod state;
 mod suite;
+mod time_to_live;
 mod tls_tunnel;
 
 use std::process::ExitCode;
@@ -39,6 +44,10 @@ fn main() -> ExitCode {
         queues::SCENARIOS,
         management::SCENARIOS,
         large_messages::SCENARIOS,
+        deferral::SCENARIOS,
+        scheduling::SCENARIOS,
+        time_to_live::SCENARIOS,
+        batch_delete::SCENARIOS,
         later_features::SCENARIOS,
         access::SCENARIOS,
         certificates::SCENARIOS,

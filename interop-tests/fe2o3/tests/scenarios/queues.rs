@@ -377,7 +377,32 @@ async fn generic_deferring_by_disposition(broker: &Broker, queue: &str) -> Resul
         Modified { delivery_failed: None, undeliverable_here: Some(true), message_annotations: None };
     receiver.modify(&delivery, elsewhere).await?;
     assert_eq!(take(&mut receiver, 1).await?, ["two"]);
-    client.close().await
+    // It does not come again; its number finds it.
+    receiver.set_credit(1).await?;
+    nothing_arrives(&mut receiver).await?;
+    let annotations = delivery.message().message_annotations.as_ref().context("no annotations")?;
+    let number = entry(annotations, "x-opt-sequence-number").cloned().context("no number")?;
+    let body = [
+        ("sequence-numbers".to_owned(), Value::Array(Array::from(vec![number]))),
+        ("receiver-settle-mode".to_owned(), Value::Uint(1)),
+    ];
+    let operation = "com.microsoft:receive-by-sequence-number";
+    let answer = request(&mut client.amqp_session, queue, operation, body.into_iter().collect()).await?;
+    let token = match answer.get("messages") {
+        Some(Value::List(messages)) => match &messages[..] {
+            [Value::Map(message)] => message.get(&Value::String("lock-token".to_owned())).cloned(),
+            other => bail!("not one message: {other:?}"),
+        },
+        other => bail!("no messages: {other:?}"),
+    };
+    let body = [
+        ("disposition-status".to_owned(), Value::String("completed".to_owned())),
+        ("lock-tokens".to_owned(), Value::Array(Array::from(vec![token.context("no lock token")?]))),
+    ];
+    let operation = "com.microsoft:update-disposition";
+    request(&mut client.amqp_session, queue, operation, body.into_iter().collect()).await?;
+    client.close().await?;
+    nothing_is_left(broker, queue).await
 }
 
 async fn generic_peek_by_management(broker: &Broker, queue: &str) -> Result<()> {

@@ -272,17 +272,28 @@ class JmsExpectationScenarios {
     }
 
     @Test
-    void jms_a_time_to_live_is_refused_by_name() throws Exception {
-        String queue = "jms_a_time_to_live_is_refused_by_name";
+    void jms_a_time_to_live_is_kept() throws Exception {
+        String queue = "jms_a_time_to_live_is_kept";
         try (Connection connection = Jms.connect();
                 Session session = connection.createSession();
                 MessageProducer producer = session.createProducer(session.createQueue(queue))) {
+            producer.setTimeToLive(50);
+            producer.send(session.createTextMessage("short-lived"));
+            Wait.forTimeToPass(200);
             producer.setTimeToLive(60_000);
-            Jms.refused(() -> producer.send(session.createTextMessage("short-lived")), "not supported by this version");
-            // The producer goes on.
+            TextMessage lasting = session.createTextMessage("lasting");
+            producer.send(lasting);
             producer.setTimeToLive(0);
-            producer.send(session.createTextMessage("kept"));
-            assertEquals(List.of("kept"), Jms.texts(Jms.consumer(session, queue), 1));
+            producer.send(session.createTextMessage("for ever"));
+            MessageConsumer consumer = Jms.consumer(session, queue);
+            Message received = Jms.receive(consumer);
+            Jms.hasText("lasting", received);
+            // Counted from the broker's clock, which is this machine's.
+            assertEquals(lasting.getJMSExpiration(), received.getJMSExpiration(), 5_000);
+            Message other = Jms.receive(consumer);
+            Jms.hasText("for ever", other);
+            assertEquals(0, other.getJMSExpiration());
+            Jms.nothingArrives(consumer);
         }
     }
 

@@ -375,7 +375,16 @@ class JmsQueueScenarios {
             Jms.send(session, queue, null, "one", "two");
             MessageConsumer consumer = Jms.consumer(session, queue);
             settle(Jms.receive(consumer), MODIFIED_FAILED_UNDELIVERABLE);
-            Jms.hasText("two", Jms.receive(consumer));
+            Message next = Jms.receive(consumer);
+            Jms.hasText("two", next);
+            next.acknowledge();
+            // It does not come again, though it is there.
+            Jms.nothingArrives(consumer);
+            MapMessage peek = session.createMapMessage();
+            peek.setLong("from-sequence-number", 1);
+            peek.setInt("message-count", 10);
+            Map<?, ?> answer = Snippets.request(session, queue, "com.microsoft:peek-message", peek);
+            assertEquals(1, ((List<?>) answer.get("messages")).size());
         }
     }
 

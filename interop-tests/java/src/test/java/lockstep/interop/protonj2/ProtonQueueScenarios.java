@@ -352,10 +352,22 @@ class ProtonQueueScenarios {
             Delivery delivery = Proton.receive(receiver);
             delivery.disposition(DeliveryState.modified(false, true), false);
             Wait.until("an answer", Wait.DELIVERY_MS, delivery::remoteSettled);
-            assertEquals(DeliveryState.Type.REJECTED, delivery.remoteState().getType());
-            receiver.addCredit(1);
+            assertEquals(DeliveryState.Type.MODIFIED, delivery.remoteState().getType());
+            receiver.addCredit(2);
             assertEquals(List.of("two"), Proton.accepted(receiver, 1));
+            // It does not come again; its number finds it.
+            assertNull(receiver.tryReceive());
+            long number = (long) delivery.message().annotation("x-opt-sequence-number");
+            Map<String, Object> wanted = Map.of(
+                    "sequence-numbers", new long[] {number}, "receiver-settle-mode", UnsignedInteger.valueOf(1));
+            Map<String, Object> answer =
+                    Snippets.request(connection, queue, "com.microsoft:receive-by-sequence-number", wanted);
+            Map<?, ?> entry = (Map<?, ?>) ((List<?>) answer.get("messages")).get(0);
+            assertTrue(entry.get("message") instanceof Binary);
+            Snippets.request(connection, queue, "com.microsoft:update-disposition", Map.of(
+                    "disposition-status", "completed", "lock-tokens", new UUID[] {(UUID) entry.get("lock-token")}));
         }
+        Proton.nothingIsLeft(queue);
     }
 
     @Test
