@@ -20,7 +20,11 @@ use tokio::{
 };
 use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 
-use crate::{connection::Connection, newcomers::Newcomer};
+use crate::{
+    connection::Connection,
+    newcomers::Newcomer,
+    turns::{HeavyTurn, Turns},
+};
 
 /// Bytes of a thread's read buffer when it is new.
 const READ_BYTES: usize = 128 * 1024;
@@ -45,12 +49,30 @@ enum Io {
     Ended,
 }
 
+/// What a connection waited for.
+enum Step {
+    Io(Io),
+    Received,
+    TimerElapsed,
+    TurnedAway,
+    Stopping,
+    /// Something is left of the last turn, or the broker takes the next burst.
+    GoOn,
+}
+
+/// What the drivers of a server share.
+#[derive(Clone)]
+pub(crate) struct Driving {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) turns: Arc<Turns>,
+}
+
 /// Drives a connection to its end.
 pub(crate) async fn drive<S>(
     mut stream: S,
     mut connection: Connection,
-    clock: Arc<dyn Clock>,
-    shutdown: CancellationToken,
+    Driving { clock, shutdown, turns }: Driving,
     newcomer: Newcomer,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -60,8 +82,10 @@ pub(crate) async fn drive<S>(
     let mut stopping = false;
     let mut timer = Timer::new();
     let mut newcomer = Some(newcomer);
+    let mut turn: Option<HeavyTurn<'_>> = None;
     loop {
         connection.settle_turn();
+        drop(turn.take());
         if connection.is_authenticated() {
             newcomer = None;
         }
@@ -76,36 +100,61 @@ pub(crate) async fn drive<S>(
         }
         timer.set(connection.next_timeout(), &*clock);
         let waits_to_submit = connection.waits_to_submit();
-        tokio::select! {
-            io = poll_fn(|cx| poll_io(cx, &mut stream, &mut connection)) => match io {
-                Io::Read => {
-                    connection.process(clock.now());
-                    // A peer that sends without end must not keep others from being read.
-                    tokio::task::yield_now().await;
-                }
-                Io::Wrote => {}
-                Io::WriteFailed => read_the_rest(&mut stream, &mut connection, &*clock).await,
-                Io::Ended => connection.transport_closed(clock.now()),
-            },
-            () = receive(waiter.as_ref(), &mut items) => connection.received(&mut items, clock.now()),
-            () = submittable(waiter.as_ref()), if waits_to_submit => {}
-            () = tokio::task::yield_now(), if connection.has_more() => {}
-            () = timer.elapsed() => connection.on_timeout(clock.now()),
-            () = turned_away(newcomer.as_ref()), if !stopping => {
-                newcomer = None;
-                connection.turn_away(clock.now());
+        let step = async {
+            tokio::select! {
+                io = poll_fn(|cx| poll_io(cx, &mut stream, &mut connection)) => Step::Io(io),
+                () = receive(waiter.as_ref(), &mut items), if connection.may_receive() => Step::Received,
+                () = submittable(waiter.as_ref()), if waits_to_submit => Step::GoOn,
+                () = std::future::ready(()), if connection.has_more() => Step::GoOn,
+                () = timer.elapsed() => Step::TimerElapsed,
+                () = turned_away(newcomer.as_ref()), if !stopping => Step::TurnedAway,
+                () = shutdown.cancelled(), if !stopping => Step::Stopping,
             }
-            () = shutdown.cancelled(), if !stopping => {
+        };
+        let (step, waited) = noting_waits(step).await;
+        if waited {
+            connection.rested();
+        }
+        if connection.is_heavy() && !matches!(step, Step::Io(Io::WriteFailed)) {
+            // A peer that sends without end must not keep others from being read.
+            turn = turns.next().await;
+        }
+        let now = clock.now();
+        match step {
+            Step::Io(Io::Read) => connection.process(now),
+            Step::Io(Io::Wrote) | Step::GoOn => {}
+            Step::Io(Io::WriteFailed) => read_the_rest(&mut stream, &mut connection, &*clock).await,
+            Step::Io(Io::Ended) => connection.transport_closed(now),
+            Step::Received => connection.received(&mut items, now),
+            Step::TimerElapsed => connection.on_timeout(now),
+            Step::TurnedAway => {
+                newcomer = None;
+                connection.turn_away(now);
+            }
+            Step::Stopping => {
                 stopping = true;
                 connection.shut_down();
             }
         }
     }
+    drop(turn);
     // The peer may have gone or may not read: the last bytes are sent on a best effort.
     let finished = tokio::time::timeout(FINAL_FLUSH_WAIT, finish(&mut stream, &mut connection)).await;
     if matches!(finished, Ok(Ok(()))) {
         let _ended = tokio::time::timeout(LINGER_WAIT, linger(&mut stream)).await;
     }
+}
+
+/// What comes of `future`, and whether it had to wait for it.
+async fn noting_waits<T>(future: impl Future<Output = T>) -> (T, bool) {
+    let mut future = std::pin::pin!(future);
+    let mut waited = false;
+    poll_fn(|cx| {
+        let polled = future.as_mut().poll(cx);
+        waited |= polled.is_pending();
+        polled.map(|output| (output, waited))
+    })
+    .await
 }
 
 async fn receive(waiter: Option<&BrokerWaiter>, items: &mut Vec<ToConnection>) {
@@ -143,7 +192,10 @@ where
         let bytes_max = connection.read_bytes_max();
         match poll_read_some(cx, stream, connection.engine.receive_buffer(), bytes_max) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Io::Ended),
-            Poll::Ready(Ok(_)) => return Poll::Ready(Io::Read),
+            Poll::Ready(Ok(count)) => {
+                connection.note_bytes(count);
+                return Poll::Ready(Io::Read);
+            }
             Poll::Pending => {}
         }
     }

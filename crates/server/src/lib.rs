@@ -23,6 +23,7 @@ mod start;
 mod system_clock;
 pub mod telemetry;
 mod tls;
+mod turns;
 mod websocket;
 
 pub use start::{RunningServer, StartOptions, start};

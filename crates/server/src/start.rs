@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{NamespaceConfig, OnConnectionLoss, ResolvedConfig, TlsConfig},
     connection::Connection,
-    connection_driver,
+    connection_driver::{self, Driving},
     context::{NamespaceContext, ServerContext},
     dev_certificate, disk,
     health::HealthCheck,
@@ -27,6 +27,7 @@ use crate::{
     listener::{Accepted, Listener, Services},
     system_clock::SystemClock,
     tls,
+    turns::Turns,
 };
 
 /// How long connections may take to say good-bye at a shutdown.
@@ -105,7 +106,7 @@ impl RunningServer {
 struct ServerServices {
     context: Arc<ServerContext>,
     health: HealthCheck,
-    stop: CancellationToken,
+    driving: Driving,
 }
 
 impl Services for ServerServices {
@@ -119,9 +120,8 @@ impl Services for ServerServices {
         tracing::debug!(peer = %accepted.peer, transport = ?accepted.transport, "connection accepted");
         let connection =
             Connection::new(engine, Arc::clone(&self.context), (accepted.sni, accepted.certificate), now);
-        let clock = Arc::clone(&self.context.clock);
-        let newcomer = accepted.newcomer;
-        connection_driver::drive(accepted.stream, connection, clock, self.stop.clone(), newcomer).await;
+        let driving = self.driving.clone();
+        connection_driver::drive(accepted.stream, connection, driving, accepted.newcomer).await;
         tracing::debug!(peer = %accepted.peer, "connection ended");
     }
 
@@ -172,8 +172,10 @@ pub async fn start(config: ResolvedConfig, options: StartOptions) -> anyhow::Res
 
     let context = Arc::new(context(&config, &broker, Arc::clone(&clock), memory)?);
     let stop = CancellationToken::new();
-    let health = HealthCheck::new(Arc::clone(&broker), clock);
-    let services = Arc::new(ServerServices { context, health, stop: stop.clone() });
+    let health = HealthCheck::new(Arc::clone(&broker), Arc::clone(&clock));
+    let turns = Arc::new(Turns::new(tokio::runtime::Handle::current().metrics().num_workers()));
+    let driving = Driving { clock, shutdown: stop.clone(), turns };
+    let services = Arc::new(ServerServices { context, health, driving });
     let serving = listener.serve(acceptor, config.limits.connections_count_max, services, stop.clone());
     let watching = disk::watch(rocks, Arc::clone(&broker), stop.clone());
     let tasks = vec![tokio::spawn(serving), tokio::spawn(watching)];

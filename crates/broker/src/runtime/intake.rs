@@ -3,8 +3,11 @@
 //!
 //! *Control and settlement* go on always. *Ingest*, what makes the store grow, waits while too
 //! much is uncommitted; whatever else its connection sent passes it, but for what leans on a
-//! state write or a part of a large message. So a slow disk delays sends, never a renewal, and a connection with thousands of
-//! commands delays another's by one turn at most.
+//! state write or a part of a large message. So a slow disk delays sends, never a renewal.
+//!
+//! A connection that asks for little, with nothing of it waiting, has its turn before those that
+//! ask for much, and its ingest has some room of its own. So however many others send as much as
+//! they can, it waits for the turn that is under way and for the commits before its own.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -20,6 +23,23 @@ pub(super) const TURN_WORK_MAX: usize = 256;
 pub(super) const TURN_INGEST_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of waiting ingest over which the connection may not submit more.
 const WAITING_INGEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// Commands of a small burst.
+const SMALL_BURST_COMMANDS_MAX: usize = 16;
+/// Work of a small burst, in ordinary commands.
+const SMALL_BURST_WORK_MAX: usize = 64;
+/// Bytes of messages and states in a small burst.
+const SMALL_BURST_BYTES_MAX: usize = 16 * 1024;
+/// Turns of connections with small bursts in a row, while others wait for theirs.
+const SMALL_TURNS_IN_A_ROW_MAX: usize = 32;
+
+/// Whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Turn {
+    pub(super) connection: ConnectionId,
+    /// The connection asks for little.
+    pub(super) is_small: bool,
+}
 
 /// A command and what belongs to it.
 #[derive(Debug)]
@@ -88,8 +108,11 @@ impl Lanes {
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     lanes: FxHashMap<ConnectionId, Lanes>,
-    /// Connections that may have something to apply, each at most once.
+    /// Connections that may have something to apply, each at most once here or in `small_turns`.
     turns: VecDeque<ConnectionId>,
+    /// Those with just a small burst.
+    small_turns: VecDeque<ConnectionId>,
+    small_turns_in_a_row: usize,
     /// Connections of which only ingest is left, in the order in which they came to that.
     held: VecDeque<ConnectionId>,
 }
@@ -98,15 +121,22 @@ impl Intake {
     pub(super) fn push(&mut self, burst: Burst) {
         let connection = burst.connection;
         let lanes = self.lanes.entry(connection).or_default();
+        let is_small = lanes.is_empty() && is_small(&burst.commands);
         lanes.bursts.push_back(burst);
         if !std::mem::replace(&mut lanes.has_turn, true) {
-            self.turns.push_back(connection);
+            if is_small { &mut self.small_turns } else { &mut self.turns }.push_back(connection);
         }
     }
 
     /// The connection whose turn it is.
-    pub(super) fn next_turn(&mut self) -> Option<ConnectionId> {
-        self.turns.pop_front()
+    pub(super) fn next_turn(&mut self) -> Option<Turn> {
+        let small_may = self.turns.is_empty() || self.small_turns_in_a_row < SMALL_TURNS_IN_A_ROW_MAX;
+        if small_may && let Some(connection) = self.small_turns.pop_front() {
+            self.small_turns_in_a_row += 1;
+            return Some(Turn { connection, is_small: true });
+        }
+        self.small_turns_in_a_row = 0;
+        self.turns.pop_front().map(|connection| Turn { connection, is_small: false })
     }
 
     /// The next command in a connection's turn.
@@ -141,7 +171,7 @@ impl Intake {
 
     /// Connections that have something to apply now.
     pub(super) fn turns(&self) -> usize {
-        self.turns.len()
+        self.turns.len() + self.small_turns.len()
     }
 
     /// Whether nothing is left, held ingest included.
@@ -151,7 +181,8 @@ impl Intake {
 
     /// When the first of the commands that are not held reached this machine.
     pub(super) fn earliest_arrival(&self) -> Option<MonoTime> {
-        let bursts = self.turns.iter().filter_map(|connection| self.lanes.get(connection));
+        let turns = self.turns.iter().chain(&self.small_turns);
+        let bursts = turns.filter_map(|connection| self.lanes.get(connection));
         bursts.flat_map(|lanes| &lanes.bursts).map(|burst| burst.arrived.mono).min()
     }
 
@@ -163,6 +194,13 @@ impl Intake {
             .map(|lanes| lanes.ingest_bytes)
             .sum()
     }
+}
+
+/// Whether these are few commands of little work and few bytes.
+fn is_small(commands: &VecDeque<Command>) -> bool {
+    commands.len() <= SMALL_BURST_COMMANDS_MAX
+        && commands.iter().map(work_of).sum::<usize>() <= SMALL_BURST_WORK_MAX
+        && commands.iter().map(ingest_bytes).sum::<usize>() <= SMALL_BURST_BYTES_MAX
 }
 
 /// Whether the command makes the store grow.
@@ -225,7 +263,9 @@ pub(super) fn ingest_bytes(command: &Command) -> usize {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use lockstep_model::{EntityId, IncomingMessage, MessageSessionId, OutgoingLinkId, RequestId, Timestamp};
+    use lockstep_model::{
+        EntityId, IncomingMessage, LockToken, MessageSessionId, OutgoingLinkId, RequestId, Timestamp,
+    };
 
     use super::*;
     use crate::core::{Departure, Enqueue, HolderClaim};
@@ -275,7 +315,7 @@ mod tests {
 
     /// One whole turn.
     fn turn(intake: &mut Intake, ingest_may: bool) -> Vec<Command> {
-        let Some(connection) = intake.next_turn() else { return Vec::new() };
+        let Some(Turn { connection, .. }) = intake.next_turn() else { return Vec::new() };
         let commands = std::iter::from_fn(|| intake.next(connection, ingest_may)).map(|next| next.command);
         let commands = commands.collect();
         intake.end_turn(connection, false);
@@ -309,13 +349,50 @@ mod tests {
         let mut intake = Intake::default();
         intake.push(burst(ONE, [send(1)]));
         assert_eq!(turn(&mut intake, false), []);
-        intake.push(burst(TWO, [credit(2)]));
+        intake.push(burst(TWO, (2..40).map(credit)));
         assert_eq!(intake.earliest_arrival(), Some(MonoTime::from_micros(7)));
         intake.release();
-        assert_eq!(intake.next_turn(), Some(ONE));
-        intake.end_turn(ONE, true);
-        assert_eq!(turn(&mut intake, true), [credit(2)]);
         assert_eq!(turn(&mut intake, true), [send(1)]);
+        assert_eq!(turn(&mut intake, true), (2..40).map(credit).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn whoever_asks_for_little_goes_before_those_who_ask_for_much() {
+        let mut intake = Intake::default();
+        intake.push(burst(ONE, (0..1_000).map(credit)));
+        intake.push(burst(TWO, [credit(2)]));
+        assert_eq!(intake.turns(), 2);
+        assert_eq!(intake.next_turn(), Some(Turn { connection: TWO, is_small: true }));
+        intake.end_turn(TWO, false);
+        assert_eq!(intake.next_turn(), Some(Turn { connection: ONE, is_small: false }));
+        intake.end_turn(ONE, true);
+        // A small burst behind a large one is no small turn, and neither is much work or many bytes.
+        intake.push(burst(ONE, [credit(1)]));
+        assert_eq!(intake.next_turn(), Some(Turn { connection: ONE, is_small: false }));
+        let returned = Command::Return {
+            link: OutgoingLinkId(1),
+            tokens: vec![LockToken::from_uuid_bytes([1; 16]); 65],
+        };
+        for much in [send(SMALL_BURST_BYTES_MAX + 1), returned] {
+            intake.push(burst(TWO, [much]));
+            assert_eq!(intake.next_turn(), Some(Turn { connection: TWO, is_small: false }));
+            intake.end_turn(TWO, true);
+            turn(&mut intake, true);
+        }
+    }
+
+    #[test]
+    fn many_who_ask_for_little_do_not_shut_out_one_who_asks_for_much() {
+        let mut intake = Intake::default();
+        intake.push(burst(ONE, (0..1_000).map(credit)));
+        for number in 0..100 {
+            intake.push(burst(ConnectionId(10 + number), [credit(1)]));
+        }
+        let turns = std::iter::from_fn(|| intake.next_turn()).map(|turn| turn.connection);
+        assert_eq!(
+            turns.into_iter().position(|connection| connection == ONE),
+            Some(SMALL_TURNS_IN_A_ROW_MAX)
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     bodies::BodyCache,
     commit::Group,
     inbox::ToConnection,
-    intake::{Intake, Next, TURN_INGEST_BYTES_MAX, TURN_WORK_MAX, grows, ingest_bytes, work_of},
+    intake::{Intake, Next, TURN_INGEST_BYTES_MAX, TURN_WORK_MAX, Turn, grows, ingest_bytes, work_of},
     mailbox::Mail,
     memory::MemoryCharge,
     token_source::RandomTokens,
@@ -24,6 +24,13 @@ const TURN_BYTES_MAX: usize = 1024 * 1024;
 const TURN_OPERATIONS_MAX: usize = 4096;
 /// Effects after which it is, likewise.
 const TURN_EFFECTS_MAX: usize = 4096;
+
+/// Work of all turns, in ordinary commands, after which what they did is handed on and new mail is
+/// looked at.
+const ROUND_WORK_MAX: usize = 512;
+/// Bytes of writes under way by which connections that send little may pass the bound of the
+/// others.
+const SMALL_INGEST_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How often the thread looks whether everything is released, while it is stopping.
 const STOP_POLL: Duration = Duration::from_millis(5);
@@ -82,8 +89,14 @@ impl NamespaceThread {
             // A deadline does not overtake what arrived before it.
             self.hold_deadlines_after(self.intake.earliest_arrival());
             let turns = self.intake.turns();
+            let mut work = 0;
             for _ in 0..turns {
-                self.turn();
+                work += self.turn();
+                // What was asked for first is not kept back until all have had their turns, and
+                // whoever has come meanwhile may go before them.
+                if work >= ROUND_WORK_MAX {
+                    break;
+                }
             }
             self.hold_deadlines_after(self.intake.earliest_arrival());
             self.tick();
@@ -160,15 +173,16 @@ impl NamespaceThread {
         }
     }
 
-    /// The next connection's turn.
-    fn turn(&mut self) {
-        let Some(connection) = self.intake.next_turn() else { return };
+    /// The next connection's turn; its work in ordinary commands.
+    fn turn(&mut self) -> usize {
+        let Some(Turn { connection, is_small }) = self.intake.next_turn() else { return 0 };
         let now = self.shared.clock.now();
         let (mut work, mut bytes) = (0, 0);
         while work < TURN_WORK_MAX && bytes < TURN_INGEST_BYTES_MAX {
-            let ingest_may = !self.must_stall();
+            let ingest_may = !self.must_stall(is_small);
             let Some(next) = self.intake.next(connection, ingest_may) else {
-                return self.intake.end_turn(connection, false);
+                self.intake.end_turn(connection, false);
+                return work;
             };
             work += work_of(&next.command);
             bytes += ingest_bytes(&next.command);
@@ -181,6 +195,7 @@ impl NamespaceThread {
             }
         }
         self.intake.end_turn(connection, true);
+        work
     }
 
     fn apply_next(&mut self, now: Now, Next { namespace, arrived, command }: Next) {
@@ -211,9 +226,10 @@ impl NamespaceThread {
         }
     }
 
-    fn must_stall(&self) -> bool {
+    /// Whether ingest has to wait, of a connection that sends much or little.
+    fn must_stall(&self, is_small: bool) -> bool {
         let bytes = self.shared.pipeline.uncommitted_bytes() + self.output.batch.size_bytes() as u64;
-        bytes > UNCOMMITTED_BYTES_MAX
+        bytes > UNCOMMITTED_BYTES_MAX + if is_small { SMALL_INGEST_BYTES_MAX } else { 0 }
     }
 
     fn refuse(&mut self, index: usize, now: Now, command: &Command) {

@@ -57,6 +57,8 @@ fn covers_path(prefix: &str, path: &str) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Authorizer {
     grants: Vec<Grant>,
+    /// Refused tokens that stand in the log.
+    pub(super) refusals_logged: u32,
 }
 
 impl Authorizer {

@@ -7,7 +7,10 @@ use lockstep_broker::core::Delivery;
 use lockstep_broker::runtime::{MemoryCharge, MemoryPressure};
 use lockstep_model::{BodyId, LockToken, limits::LARGE_MESSAGE_SIZE_BYTES};
 
-use super::{BodyWaiter, Connection, LinkBinding, OUTBOX_BYTES_HIGH, receivers::Receiver, streams};
+use super::{
+    BodyWaiter, Connection, LinkBinding, OUTBOX_BYTES_HIGH, receivers::Receiver, streams,
+    turn::LOOKS_PER_WORK,
+};
 
 /// Bytes of messages at hand for one link, unless the first alone has more.
 const LINK_WINDOW_BYTES_MAX: u64 = 1024 * 1024;
@@ -152,6 +155,7 @@ impl Connection {
             // Nobody can send: no link is worse than the others.
             return false;
         }
+        self.turn.spend_sending(self.links.len() / LOOKS_PER_WORK);
         let mut any = false;
         for (link, binding) in &mut self.links {
             if let LinkBinding::Receiver(receiver) = binding

@@ -71,6 +71,7 @@ impl Connection {
     /// Bytes were written to the peer.
     pub(crate) fn wrote(&mut self, count: usize) {
         self.holdings.written_bytes += count as u64;
+        self.note_bytes(count);
     }
 
     /// Whether it holds more than its share while memory is short.

@@ -16,6 +16,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod turn;
 mod uploads;
 
 use std::{collections::VecDeque, fmt::Debug, sync::Arc};
@@ -27,7 +28,7 @@ use lockstep_amqp::{
 };
 use lockstep_broker::{
     core::{Command, Departure, Effect, Reply, StateValue},
-    runtime::{BrokerConnection, MemoryBudget, MemoryPressure, ToConnection},
+    runtime::{BrokerConnection, MemoryBudget, MemoryPressure},
 };
 use lockstep_model::{BodyId, ConnectionId, MonoTime, Now, OutgoingLinkId, Refusal, RequestId, Timestamp};
 use lockstep_protocol::conditions::{self, RefusalContext};
@@ -42,6 +43,7 @@ use self::{
     requests::{Pending, Requests},
     senders::Sender,
     streams::Streams,
+    turn::Turn,
     uploads::{Part, Uploads},
 };
 use crate::{
@@ -57,8 +59,6 @@ pub(crate) const COMMANDS_MAX: usize = 4_096;
 const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 /// Links of one connection; the next attach is refused with `amqp:resource-limit-exceeded`.
 pub(crate) const LINKS_MAX: usize = 4_999;
-/// Work of one turn, in ordinary events of the client; other connections have theirs in between.
-const TURN_WORK_MAX: usize = 256;
 /// Open requests over which the socket is not read.
 const REQUESTS_MAX: usize = 65_536;
 
@@ -113,10 +113,7 @@ pub(crate) struct Connection {
     /// Receivers whose next message has no room in that.
     window_waiters: VecDeque<LinkId>,
     holdings: Holdings,
-    /// Events are left that have not had their turn.
-    has_more: bool,
-    /// Events are left that wait until the broker has taken or answered what was asked before.
-    has_held_events: bool,
+    turn: Turn,
     random: crate::random::Random,
     now: Now,
     /// Until when a token must have come, while none has.
@@ -140,8 +137,7 @@ impl Connection {
             // Only its sum counts.
             window: Arc::new(MemoryBudget::new(u64::MAX)),
             window_waiters: VecDeque::new(),
-            has_more: false,
-            has_held_events: false,
+            turn: Turn::default(),
             random: crate::random::Random::new(),
             context,
             identity: Identity::new(sni, certificate),
@@ -182,8 +178,8 @@ impl Connection {
             && self.uploads.may_read()
             && self.engine.wants_input()
             && self.engine.outbox_bytes() < 4 * OUTBOX_BYTES_HIGH
-            && !self.has_more
-            && !self.has_held_events
+            && !self.turn.has_more
+            && !self.turn.has_held_events
             && !self.is_held_back()
     }
 
@@ -196,11 +192,6 @@ impl Connection {
         }
     }
 
-    /// Whether events wait for the next turn.
-    pub(crate) fn has_more(&self) -> bool {
-        self.has_more
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
@@ -209,38 +200,7 @@ impl Connection {
     pub(crate) fn process(&mut self, now: Now) {
         self.now = now;
         self.engine.process(amqp::Time(now.mono.micros()));
-        self.drain_events();
-    }
-
-    /// Works off what the broker says.
-    pub(crate) fn received(&mut self, items: &mut Vec<ToConnection>, now: Now) {
-        self.now = now;
-        for item in items.drain(..) {
-            match item {
-                ToConnection::Effect(effect) => self.effect(effect),
-                ToConnection::Body(body, bytes) => {
-                    self.body_read(body, bytes.map_err(|_| Refusal::Unreadable));
-                }
-                ToConnection::BodyPart(body, row, bytes) => {
-                    self.row_read(body, row, bytes.map_err(|_| Refusal::Unreadable));
-                }
-                ToConnection::MessageSessionState(request, state) => {
-                    self.state_read(request, state.map_err(|_| Refusal::Unreadable));
-                }
-            }
-        }
-        self.drain_events();
-    }
-
-    /// Sends what links have to send, and hands commands over if the broker takes them.
-    pub(crate) fn settle_turn(&mut self) {
-        // A write can have brought events too: the end of a congestion frees credit.
-        self.drain_events();
-        self.retry_windows();
-        self.pump();
-        self.submit();
-        self.has_more |= self.has_held_events && self.has_room();
-        self.note_holdings();
+        self.work_off();
     }
 
     /// The transport ended, perhaps without warning.
@@ -270,7 +230,7 @@ impl Connection {
         }
         self.detach_expired();
         self.look();
-        self.drain_events();
+        self.work_off();
     }
 
     /// The broker stops: every link is detached, then the connection closed. Nothing is counted.
@@ -287,36 +247,6 @@ impl Connection {
         self.by_outgoing.clear();
         self.engine.close(Some(error));
         self.drain_all_events();
-    }
-
-    /// Works off one turn's worth of events, and as many as leave room for what they ask for.
-    fn drain_events(&mut self) {
-        let mut work = 0;
-        while work < TURN_WORK_MAX {
-            if !self.has_room() {
-                // The broker's answer, or its readiness for more, brings the next turn.
-                self.has_more = false;
-                self.has_held_events = true;
-                return;
-            }
-            let Some(event) = self.engine.poll_event() else {
-                self.has_more = false;
-                self.has_held_events = false;
-                return;
-            };
-            work += work_of(&event);
-            self.event(event);
-        }
-        self.has_more = true;
-    }
-
-    /// Works off all of them.
-    fn drain_all_events(&mut self) {
-        while let Some(event) = self.engine.poll_event() {
-            self.event(event);
-        }
-        self.has_more = false;
-        self.has_held_events = false;
     }
 
     fn event(&mut self, event: Event) {
@@ -421,6 +351,7 @@ impl Connection {
                 unsent.extend(receiver.unsent(0));
             }
         }
+        unsent.extend(self.unlooked_at());
         broker.submit(std::mem::take(&mut self.commands), self.now);
         broker.close(departure, unsent);
     }
@@ -558,16 +489,5 @@ impl Connection {
     /// The rejected outcome of a message or settlement on the node `path`.
     fn rejected(&mut self, refusal: &Refusal, path: &str) -> DeliveryState {
         DeliveryState::Outcome(Outcome::Rejected(Some(self.refusal_error(refusal, path, None))))
-    }
-}
-
-/// What an event counts for in a turn.
-fn work_of(event: &Event) -> usize {
-    match event {
-        Event::Attach { .. } => 16,
-        Event::Detached { .. } | Event::AttachCancelled(_) | Event::AmqpSessionBegun(_) => 8,
-        Event::AmqpSessionEnded { links, .. } => 8 + links.len(),
-        Event::Disposed { deliveries, .. } => 1 + deliveries.len() / 8,
-        _ => 1,
     }
 }

@@ -275,7 +275,11 @@ impl Connection {
         self.pump_streams();
         let mut turns = self.ready_links.len();
         while turns > 0 {
+            if !self.turn.may_send() {
+                return self.leave_sending();
+            }
             turns -= 1;
+            self.turn.spend_sending(1);
             let Some(link) = self.ready_links.pop_front() else { return };
             if self.pump_link(link) {
                 self.mark_ready(link);
@@ -318,6 +322,7 @@ impl Connection {
                 Ok(outgoing) => {
                     sent_bytes += outgoing.prefix.len() + outgoing.rest.len();
                     let Ok(sent) = self.engine.send(link, outgoing) else { break };
+                    self.turn.spend_sending(1);
                     receiver.note_sent(sent.id, &mut sent_tokens);
                 }
                 Err(refusal) => {

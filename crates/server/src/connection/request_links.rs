@@ -11,7 +11,7 @@ use lockstep_amqp::{
 use lockstep_broker::runtime::EntityInfo;
 use lockstep_model::{EntityAddress, EntityId, Refusal, SizeLimit, limits};
 
-use super::{Connection, LinkBinding};
+use super::{Connection, LinkBinding, turn::TOKEN_WORK};
 
 /// Largest request to `$cbs`, in bytes: it is open to clients that nobody knows yet.
 const CBS_REQUEST_SIZE_BYTES_MAX: u64 = 64 * 1024;
@@ -180,7 +180,10 @@ impl Connection {
         self.command_bytes += payload.len();
         let route = |reply_to| Route { session, key: node.key(), reply_to };
         match &node {
-            Node::Cbs => self.cbs_request(payload, &route),
+            Node::Cbs => {
+                self.turn.spend(TOKEN_WORK);
+                self.cbs_request(payload, &route);
+            }
             Node::Management { entity, address } => {
                 self.management_request(payload, entity, address, &path, &route);
             }
@@ -230,6 +233,7 @@ impl Connection {
         while self.engine.sendable(link) > 0
             && let Some(message) = node.pop()
         {
+            self.turn.spend(1);
             node.sent = node.sent.wrapping_add(1);
             let outgoing = OutgoingDelivery {
                 tag: Bytes::copy_from_slice(&node.sent.to_be_bytes()),

@@ -10,6 +10,9 @@ use lockstep_protocol::{
 use super::{Connection, authorizer::Grant, request_links::Route};
 use crate::config::PolicyConfig;
 
+/// Refused tokens of one connection that are logged; more are only at the level `debug`.
+const REFUSALS_LOGGED_MAX: u32 = 16;
+
 /// Why a put-token is not accepted.
 enum NotTaken {
     Token(TokenError),
@@ -26,7 +29,13 @@ impl Connection {
             Err(error) => (error.message_id, error.reply_to, error.response),
         };
         if let CbsResponse::Refused { status, description, .. } = &response {
-            tracing::info!(status, description, "put-token refused");
+            // Who asks without end must not fill the log.
+            if self.authorizer.refusals_logged < REFUSALS_LOGGED_MAX {
+                self.authorizer.refusals_logged += 1;
+                tracing::info!(status, description, "put-token refused");
+            } else {
+                tracing::debug!(status, description, "put-token refused");
+            }
         }
         self.respond(&route(reply_to), cbs::encode_response(message_id.as_ref(), &response));
     }

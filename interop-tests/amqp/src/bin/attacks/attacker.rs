@@ -14,6 +14,10 @@ use lockstep_interop_amqp::{
     wait_until,
 };
 
+/// How much an attacker stands back (as `nice` means it) where processors are short. It would have
+/// its own elsewhere; here it must not take the quiet client's, nor win by keeping the broker from
+/// running.
+const NICENESS: i32 = 10;
 /// First argument of an attacker.
 pub(crate) const ROLE: &str = "attacker";
 /// What an attacker prints when it is ready.
@@ -90,6 +94,7 @@ impl Watcher for Told {
 
 /// Attacks until its input ends.
 pub(crate) fn run(name: &str, address: &str) -> Outcome {
+    rustix::process::nice(NICENESS).map_err(std::io::Error::from)?;
     let attack = ATTACKS.iter().find(|attack| attack.name == name);
     let attack = attack.ok_or_else(|| Failed::new(format!("no attack is named {name}")))?;
     let address = address.parse().map_err(|_| Failed::new(format!("{address} is no address")))?;

@@ -1,0 +1,78 @@
+//! Whose turn it is among the connections that do much.
+//!
+//! A connection that is idle, or does little, is served as soon as a thread is free. One whose last
+//! turn did much stands in line for its next one, and the line gives as many turns at a time as
+//! there are threads. So however many peers flood the broker, whoever is quiet waits for the one
+//! turn that its thread is in the middle of, not for a turn of each of them; and those share what
+//! is left in equal parts.
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The line of one server. Its turns are as many as the runtime's threads.
+#[derive(Debug)]
+pub(crate) struct Turns(Semaphore);
+
+/// One turn, until it is dropped.
+pub(crate) type HeavyTurn<'a> = SemaphorePermit<'a>;
+
+impl Turns {
+    /// A line that gives this many turns at a time.
+    pub(crate) fn new(at_a_time: usize) -> Self {
+        Self(Semaphore::new(at_a_time))
+    }
+
+    /// Waits for a turn, in line; others that are ready meanwhile go before it in any case.
+    /// Cancel-safe, but for the place in the line.
+    pub(crate) async fn next(&self) -> Option<HeavyTurn<'_>> {
+        // It is never closed.
+        let turn = self.0.acquire().await.ok();
+        tokio::task::yield_now().await;
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+
+    /// Logs `name` for each of its turns.
+    async fn work(turns: Rc<Turns>, log: Rc<RefCell<Vec<char>>>, name: char) {
+        for _ in 0..3 {
+            let _turn = turns.next().await;
+            log.borrow_mut().push(name);
+        }
+    }
+
+    #[tokio::test]
+    async fn those_that_do_much_take_turns() {
+        let (turns, log) = (Rc::new(Turns::new(1)), Rc::default());
+        let local = tokio::task::LocalSet::new();
+        for name in ['a', 'b', 'c'] {
+            local.spawn_local(work(Rc::clone(&turns), Rc::clone(&log), name));
+        }
+        local.await;
+        assert_eq!(log.borrow().iter().collect::<String>(), "abcabcabc");
+    }
+
+    #[tokio::test]
+    async fn whoever_does_little_waits_for_no_line() {
+        let (turns, log) = (Rc::new(Turns::new(1)), Rc::default());
+        let local = tokio::task::LocalSet::new();
+        for name in ['a', 'b', 'c'] {
+            local.spawn_local(work(Rc::clone(&turns), Rc::clone(&log), name));
+        }
+        let quiet = Rc::clone(&log);
+        local.spawn_local(async move {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+                quiet.borrow_mut().push('q');
+            }
+        });
+        local.await;
+        // Three turns of its own while each of the others has had at most one.
+        let last = log.borrow().iter().rposition(|name| *name == 'q');
+        assert!(last.is_some_and(|last| last < 6), "{log:?}");
+    }
+}
