@@ -13,7 +13,7 @@ use std::{
 
 use bytes::{BufMut, BytesMut};
 use lockstep_broker::runtime::{BrokerWaiter, ToConnection};
-use lockstep_model::{Clock, MonoTime};
+use lockstep_model::{Clock, MonoTime, Now};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, Sleep},
@@ -119,22 +119,10 @@ pub(crate) async fn drive<S>(
             // A peer that sends without end must not keep others from being read.
             turn = turns.next().await;
         }
-        let now = clock.now();
+        stopping |= matches!(step, Step::Stopping);
         match step {
-            Step::Io(Io::Read) => connection.process(now),
-            Step::Io(Io::Wrote) | Step::GoOn => {}
             Step::Io(Io::WriteFailed) => read_the_rest(&mut stream, &mut connection, &*clock).await,
-            Step::Io(Io::Ended) => connection.transport_closed(now),
-            Step::Received => connection.received(&mut items, now),
-            Step::TimerElapsed => connection.on_timeout(now),
-            Step::TurnedAway => {
-                newcomer = None;
-                connection.turn_away(now);
-            }
-            Step::Stopping => {
-                stopping = true;
-                connection.shut_down();
-            }
+            step => act(step, &mut connection, &mut items, clock.now()),
         }
     }
     drop(turn);
@@ -142,6 +130,20 @@ pub(crate) async fn drive<S>(
     let finished = tokio::time::timeout(FINAL_FLUSH_WAIT, finish(&mut stream, &mut connection)).await;
     if matches!(finished, Ok(Ok(()))) {
         let _ended = tokio::time::timeout(LINGER_WAIT, linger(&mut stream)).await;
+    }
+}
+
+/// Lets the connection do what it has waited for.
+fn act(step: Step, connection: &mut Connection, items: &mut Vec<ToConnection>, now: Now) {
+    match step {
+        Step::Io(Io::Read) => connection.process(now),
+        Step::Io(Io::Wrote | Io::WriteFailed) | Step::GoOn => {}
+        Step::Io(Io::Ended) => connection.transport_closed(now),
+        Step::Received => connection.received(items, now),
+        Step::TimerElapsed => connection.on_timeout(now),
+        // Closed by that: it is asked no more whether it is turned away.
+        Step::TurnedAway => connection.turn_away(now),
+        Step::Stopping => connection.shut_down(),
     }
 }
 

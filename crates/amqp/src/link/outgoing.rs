@@ -219,7 +219,9 @@ impl Connection {
             return 0;
         }
         let Some(session) = self.sessions.get(entry.session.0) else { return 0 };
-        let waiting = u32::try_from(session.queue.len() + session.sending.len()).unwrap_or(u32::MAX);
+        // A delivery that waits for its next part takes nothing of the window before it has that.
+        let under_way = session.sending.iter().filter(|sending| !sending.delivery.is_starved()).count();
+        let waiting = u32::try_from(session.queue.len() + under_way).unwrap_or(u32::MAX);
         outgoing
             .free_credit()
             .min(session.outgoing.left().saturating_sub(waiting))

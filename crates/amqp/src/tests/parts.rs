@@ -6,7 +6,7 @@ use super::support::*;
 use crate::{
     AttachReply, Event, LinkId, OutgoingDelivery, Parts,
     codec::Frame,
-    types::{Performative, Role, Transfer},
+    types::{Flow, Performative, Role, Transfer},
 };
 
 const PARTS: Parts = Parts { over_bytes: 10, part_bytes: 8 };
@@ -218,6 +218,18 @@ fn another_link_sends_while_a_delivery_waits_for_its_next_part() {
     server.engine.send_part(sent, Bytes::from_static(b"end"), true);
     server.engine.send(small, message(b"small")).expect("credit");
     assert_eq!(transfers(&mut server).len(), 2);
+}
+
+#[test]
+fn a_delivery_that_waits_for_its_next_part_leaves_the_window_to_others() {
+    let (mut server, [large, small]) = sending();
+    server.receive(Script::default().flow(0, Flow { incoming_window: 2, ..link_flow(0, 0, 5) }));
+    server.engine.send_first_part(large, beginning(b"")).expect("credit");
+    assert_eq!(transfers(&mut server).len(), 1);
+    assert_eq!(server.engine.sendable(small), 1);
+    server.engine.send(small, message(b"small")).expect("credit");
+    assert_eq!(transfers(&mut server).len(), 1);
+    assert_eq!(server.engine.sendable(small), 0);
 }
 
 #[test]

@@ -83,6 +83,15 @@ pub enum Command {
         /// Which.
         tokens: Vec<LockToken>,
     },
+    /// A settlement of deliveries was asked for on their link and is refused before it comes here:
+    /// the receiver has forgotten them, so their locks are not renewed by the broker any more
+    /// (`auto_renew_while_link_open`). Unknown tokens are ignored.
+    SettlementRefused {
+        /// The link they were made on.
+        link: OutgoingLinkId,
+        /// Which.
+        tokens: LockTokens,
+    },
     /// Receive-and-delete deliveries that are on the wire: their bodies can go. Until then a
     /// `Return` or the end of the link brings them back.
     Sent {

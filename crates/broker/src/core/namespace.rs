@@ -256,6 +256,7 @@ impl Namespace {
                 let reply = self.settle(step, via, &tokens, &settlement, connection);
                 step.reply(connection, request, reply);
             }
+            Command::SettlementRefused { link, tokens } => self.settlement_was_refused(link, &tokens),
             Command::BodiesRead { connection, request } => {
                 self.bodies_were_read(step, connection, Some(request));
             }

@@ -1,8 +1,8 @@
 //! Settling locked messages, on the link or by `update-disposition`.
 
 use lockstep_model::{
-    ConnectionId, EntityId, LockToken, Now, PropertyOverlay, ReceiveMode, Refusal, SequenceNumber,
-    Settlement, SubQueue, limits::OVERLAY_SIZE_BYTES_MAX,
+    ConnectionId, EntityId, LockToken, Now, OutgoingLinkId, PropertyOverlay, ReceiveMode, Refusal,
+    SequenceNumber, Settlement, SubQueue, limits::OVERLAY_SIZE_BYTES_MAX,
 };
 use rustc_hash::FxHashSet;
 
@@ -43,6 +43,18 @@ impl Namespace {
             }
         }
         Reply::Settled(failures)
+    }
+
+    /// Settlements on a link were refused elsewhere.
+    pub(super) fn settlement_was_refused(&mut self, link: OutgoingLinkId, tokens: &[LockToken]) {
+        for token in tokens {
+            if let Some((slot, lock)) = self.locks.find(*token)
+                && lock.link == link
+                && let Some(lock) = self.locks.get_mut(slot)
+            {
+                lock.settlement_refused = true;
+            }
+        }
     }
 
     /// By management it is all or none.

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use lockstep_model::CommitNumber;
+use lockstep_model::{CommitNumber, MonoTime};
 use lockstep_store::{Batch, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
@@ -15,6 +15,7 @@ use super::{
     Shared,
     inbox::{Inbox, ToConnection},
     mailbox::Mail,
+    pace::Pace,
 };
 use crate::core::Routed;
 
@@ -29,6 +30,8 @@ pub(crate) struct Group {
     /// Its commit number; 0 for a group that writes nothing and only waits for those before it.
     pub(crate) commit: CommitNumber,
     pub(crate) batch: Batch,
+    /// When it was handed in.
+    pub(crate) submitted: MonoTime,
     pub(crate) fenced: Vec<Routed>,
     /// A reader's answer that waits likewise.
     pub(crate) answer: Option<(Arc<Inbox>, ToConnection)>,
@@ -41,6 +44,7 @@ pub(crate) struct Group {
 struct Written {
     commit: CommitNumber,
     bytes: u64,
+    submitted: MonoTime,
     fenced: Vec<Routed>,
     answer: Option<(Arc<Inbox>, ToConnection)>,
     done: Option<oneshot::Sender<()>>,
@@ -65,6 +69,7 @@ pub(crate) struct CommitPipeline {
     write_wanted: Condvar,
     sync_wanted: Condvar,
     uncommitted_bytes: AtomicU64,
+    pace: Pace,
     submitted_groups: AtomicU64,
     released_groups: AtomicU64,
     failed: AtomicBool,
@@ -78,6 +83,7 @@ impl CommitPipeline {
             write_wanted: Condvar::new(),
             sync_wanted: Condvar::new(),
             uncommitted_bytes: AtomicU64::new(0),
+            pace: Pace::default(),
             submitted_groups: AtomicU64::new(0),
             released_groups: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -86,7 +92,8 @@ impl CommitPipeline {
     }
 
     /// Queues a group behind all before it.
-    pub(crate) fn submit(&self, group: Group) {
+    pub(crate) fn submit(&self, mut group: Group, now: MonoTime) {
+        group.submitted = now;
         self.uncommitted_bytes.fetch_add(group.batch.size_bytes() as u64, Ordering::Relaxed);
         self.submitted_groups.fetch_add(1, Ordering::Relaxed);
         let mut queues = self.lock();
@@ -100,6 +107,11 @@ impl CommitPipeline {
     /// Bytes handed in and not yet durable.
     pub(crate) fn uncommitted_bytes(&self) -> u64 {
         self.uncommitted_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How much may be under way.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Whether every group handed in has been released, so that nothing fences a new effect.
@@ -136,13 +148,17 @@ impl CommitPipeline {
     /// Makes `written` durable and releases what waited for it. The caller has set `syncing`.
     fn sync_and_release(&self, shared: &Shared, store: &dyn Store, written: Vec<Written>) {
         let commit = written.iter().map(|group| group.commit).max().unwrap_or_default();
-        if commit > CommitNumber(0)
-            && let Err(error) = store.sync(commit)
-        {
-            self.fail(&error);
-            return;
-        }
         let bytes: u64 = written.iter().map(|group| group.bytes).sum();
+        if commit > CommitNumber(0) {
+            let begun = shared.clock.now().mono;
+            if let Err(error) = store.sync(commit) {
+                self.fail(&error);
+                return;
+            }
+            let now = shared.clock.now().mono;
+            let first = written.iter().map(|group| group.submitted).min().unwrap_or(now);
+            self.pace.released(bytes, begun.until(now), first.until(now));
+        }
         // Before the post, whose lock orders it: the owner looks at it to wake stalled bursts.
         self.uncommitted_bytes.fetch_sub(bytes, Ordering::Relaxed);
         if commit > CommitNumber(0) {
@@ -229,8 +245,8 @@ fn write_groups(store: &dyn Store, groups: &mut Vec<Group>) -> Result<Vec<Writte
         merged_commit = merged_commit.max(group.commit);
         let bytes = group.batch.size_bytes() as u64;
         merged.append(std::mem::take(&mut group.batch));
-        let Group { commit, fenced, answer, done, .. } = group;
-        written.push(Written { commit, bytes, fenced, answer, done });
+        let Group { commit, submitted, fenced, answer, done, .. } = group;
+        written.push(Written { commit, bytes, submitted, fenced, answer, done });
     }
     if merged_commit > CommitNumber(0) {
         store.write(merged_commit, &merged)?;

@@ -239,7 +239,7 @@ pub(super) fn work_of(command: &Command) -> usize {
     match command {
         Command::Attach(_) | Command::ConnectionGone { .. } => 8,
         Command::Detach { .. } => 4,
-        Command::Settle { tokens, .. } => tokens.len().max(1),
+        Command::Settle { tokens, .. } | Command::SettlementRefused { tokens, .. } => tokens.len().max(1),
         Command::Return { tokens, .. }
         | Command::Sent { tokens, .. }
         | Command::RenewMessageLocks { tokens, .. } => tokens.len().max(1),

@@ -19,6 +19,7 @@ mod intake;
 mod mailbox;
 mod memory;
 mod namespace_thread;
+mod pace;
 mod reader;
 mod recovery;
 #[cfg(test)]
@@ -53,8 +54,8 @@ use self::{
 };
 use crate::core::CoreConfig;
 
-/// Bytes of writes that may be under way before sends wait (docs/architecture.md, rule 13): one
-/// batch of 4 MiB that is synced, and the next one.
+/// Bytes of writes that may be under way before sends wait (docs/architecture.md, rule 13): the
+/// bound is lower where the disk takes longer for them than a quiet client should wait.
 pub const UNCOMMITTED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes of recent messages kept in memory so that prompt receivers need no read.
 pub const BODY_CACHE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;

@@ -7,7 +7,7 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 use lockstep_model::{CommitNumber, ConnectionId, MonoTime, Now, Refusal, RequestId};
 
 use super::{
-    Shared, UNCOMMITTED_BYTES_MAX,
+    Shared,
     bodies::BodyCache,
     commit::Group,
     inbox::ToConnection,
@@ -159,14 +159,14 @@ impl NamespaceThread {
                 self.flush();
                 let commit = self.commit;
                 self.commit = commit.next();
-                self.shared.pipeline.submit(Group::probe(commit, done));
+                self.submit(Group::probe(commit, done));
             }
             Mail::Answer(inbox, item) => {
                 self.flush();
                 if self.shared.pipeline.is_idle() {
                     inbox.push([item]);
                 } else {
-                    self.shared.pipeline.submit(Group { answer: Some((inbox, item)), ..Group::default() });
+                    self.submit(Group { answer: Some((inbox, item)), ..Group::default() });
                 }
             }
             Mail::Stop => self.stopping = true,
@@ -229,7 +229,7 @@ impl NamespaceThread {
     /// Whether ingest has to wait, of a connection that sends much or little.
     fn must_stall(&self, is_small: bool) -> bool {
         let bytes = self.shared.pipeline.uncommitted_bytes() + self.output.batch.size_bytes() as u64;
-        bytes > UNCOMMITTED_BYTES_MAX + if is_small { SMALL_INGEST_BYTES_MAX } else { 0 }
+        self.shared.pipeline.pace().holds_back(bytes, if is_small { SMALL_INGEST_BYTES_MAX } else { 0 })
     }
 
     fn refuse(&mut self, index: usize, now: Now, command: &Command) {
@@ -285,6 +285,10 @@ impl NamespaceThread {
         }
     }
 
+    fn submit(&self, group: Group) {
+        self.shared.pipeline.submit(group, self.shared.clock.now().mono);
+    }
+
     /// Hands over what the turn wrote and releases what need not wait.
     fn flush(&mut self) {
         for (namespace, touched) in self.namespaces.iter_mut().zip(&mut self.touched) {
@@ -297,12 +301,12 @@ impl NamespaceThread {
         if !batch.is_empty() {
             let commit = self.commit;
             self.commit = commit.next();
-            self.shared.pipeline.submit(Group { commit, batch, fenced, ..Group::default() });
+            self.submit(Group { commit, batch, fenced, ..Group::default() });
         } else if !fenced.is_empty() {
             if self.shared.pipeline.is_idle() {
                 self.shared.inboxes.route(&mut fenced);
             } else {
-                self.shared.pipeline.submit(Group { fenced, ..Group::default() });
+                self.submit(Group { fenced, ..Group::default() });
             }
         }
     }

@@ -434,8 +434,12 @@ impl Connection {
                 // Refused by name; the message stays locked and can still be settled by its token
                 // on the management node.
                 let path = receiver.path.clone();
+                self.commands.push_back(Command::SettlementRefused { link: receiver.outgoing, tokens });
                 let failure = self.rejected(&refusal, &path);
                 self.engine.settle(&deliveries, &failure, true);
+                if waiting {
+                    self.mark_ready(first.link);
+                }
             }
         }
     }

@@ -416,3 +416,44 @@ async fn a_close_behind_a_failed_write_frees_the_message_session() {
     let attach = Attach { name: "other".into(), ..accept("s") };
     other.attach(attach).expect("free at once");
 }
+
+/// The receiver has forgotten the delivery, and the core must not renew its lock for it.
+#[test]
+fn the_core_is_told_of_a_settlement_that_is_refused_before_it() {
+    let world = World::new();
+    let mut peer = world.connect("PLAIN", ROOT);
+    let link = peer.attach(Attach { name: "to".into(), ..attach(Role::Sender, "orders") }).expect("granted");
+    peer.until("credit", |event| matches!(event, Event::Credit { .. }).then_some(()));
+    let properties =
+        amqp::message::Properties { group_id: Some("s".into()), ..amqp::message::Properties::default() };
+    let message = amqp::message::encode_value_message(Some(&properties), &[], &Value::string("hello"));
+    let delivery = amqp::OutgoingDelivery {
+        tag: Bytes::from_static(b"1"),
+        message_format: 0,
+        settled: false,
+        prefix: Bytes::new(),
+        rest: message,
+    };
+    peer.client.send(link, delivery).expect("credit");
+    peer.until("an outcome", |event| matches!(event, Event::Disposed { .. }).then_some(()));
+    let from = peer.attach(accept("s")).expect("granted");
+    peer.client.set_credit(from, 1);
+    let got = peer.until("a message", |event| match event {
+        Event::Delivery { delivery, .. } => Some(*delivery),
+        _ => None,
+    });
+    let state = amqp::types::TransactionalState { txn_id: Bytes::from_static(b"t"), outcome: None };
+    peer.client.settle(&[got], &DeliveryState::Transactional(state), false);
+    let asked = peer.client.transmit().to_vec();
+    peer.client.transmitted(asked.len());
+    peer.server.engine.receive_buffer().extend_from_slice(&asked);
+    peer.server.process(world.clock.now());
+    let told =
+        |command: &Command| matches!(command, Command::SettlementRefused { tokens, .. } if tokens.len() == 1);
+    assert!(peer.server.commands.iter().any(told), "{:?}", peer.server.commands);
+    let answer = peer.until("an answer", |event| match event {
+        Event::Disposed { state, settled, .. } => Some((state.clone(), *settled)),
+        _ => None,
+    });
+    assert!(matches!(answer, (Some(DeliveryState::Outcome(Outcome::Rejected(Some(_)))), true)), "{answer:?}");
+}

@@ -137,6 +137,24 @@ fn a_message_whose_settlement_was_refused_comes_back_when_its_lock_runs_out() {
 }
 
 #[test]
+fn nor_is_one_kept_whose_settlement_was_refused_before_it_came_here() {
+    let (mut broker, queue) = renewing(false);
+    broker.send(queue, None);
+    broker.send(queue, None);
+    let held = tokens(&broker.receiver(queue, 1, 2));
+    let refused = |token: LockToken, link| Command::SettlementRefused {
+        link: OutgoingLinkId(link),
+        tokens: [token].into_iter().collect(),
+    };
+    broker.run(refused(held[0], 1));
+    // Another link's word does not count.
+    broker.run(refused(held[1], 7));
+    broker.receiver(queue, 3, 10);
+    assert_eq!(delivered(&broker.pass(LOCK)), [(3, 1, 1)]);
+    assert_eq!(broker.complete(1, held[1]), None);
+}
+
+#[test]
 fn a_queue_that_does_not_renew_is_as_before() {
     let (mut broker, queue) = Broker::with_session_queue();
     broker.accept(queue, 1, "s");

@@ -1,0 +1,133 @@
+//! How much may be on its way to the disk before sends wait: as much as keeps it busy, and no more,
+//! since everybody's next commit waits behind that.
+//!
+//! The bound follows what it leads to. While sends are held back by it, each release tells how long
+//! its oldest commit was under way. Less than the aim: the bound grows; more: it shrinks. The aim
+//! is a time of our own and some syncs of this disk: one whose sync alone takes long gets more
+//! bytes for it.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::UNCOMMITTED_BYTES_MAX;
+
+/// The least bound, in bytes. Syncs of no more than that tell how long a sync takes at least.
+const UNCOMMITTED_BYTES_MIN: u64 = 256 * 1024;
+/// The bound at the start, in bytes.
+const UNCOMMITTED_BYTES_START: u64 = 1024 * 1024;
+/// How long a commit should be under way while sends are held back, besides syncs.
+const COMMIT_AIM: Duration = Duration::from_millis(2);
+/// Syncs that it may take, of small commits.
+const SYNCS_AIM: u64 = 4;
+/// Part of the bound by which it moves.
+const STEP: u64 = 8;
+/// Weight of what was known of a sync's time against the newest one.
+const KNOWN_SYNCS: u64 = 7;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    limit_bytes: AtomicU64,
+    /// How long a small sync takes; 0 while that is not known.
+    sync_micros: AtomicU64,
+    /// Something was held back since the last release.
+    held_back: AtomicBool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            limit_bytes: AtomicU64::new(UNCOMMITTED_BYTES_START),
+            sync_micros: AtomicU64::new(0),
+            held_back: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Pace {
+    /// Whether sends have to wait when so many bytes are under way, `reserve` of the bound not
+    /// counted.
+    pub(crate) fn holds_back(&self, uncommitted_bytes: u64, reserve: u64) -> bool {
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
+        let holds_back = uncommitted_bytes > limit + reserve;
+        if holds_back {
+            self.held_back.store(true, Ordering::Relaxed);
+        }
+        holds_back
+    }
+
+    /// So many bytes were made durable by a sync of that time; the first of them had been under way
+    /// for `waited`.
+    pub(crate) fn released(&self, bytes: u64, sync: Duration, waited: Duration) {
+        let known = self.sync_micros.load(Ordering::Relaxed);
+        if bytes <= UNCOMMITTED_BYTES_MIN {
+            let micros = micros(sync);
+            let mean = if known == 0 { micros } else { (KNOWN_SYNCS * known + micros) / (KNOWN_SYNCS + 1) };
+            self.sync_micros.store(mean, Ordering::Relaxed);
+        }
+        if !self.held_back.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let aim = micros(COMMIT_AIM) + SYNCS_AIM * self.sync_micros.load(Ordering::Relaxed);
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
+        let step = limit / STEP;
+        let limit = if micros(waited) > aim { limit - step } else { limit + step };
+        self.limit_bytes.store(limit.clamp(UNCOMMITTED_BYTES_MIN, UNCOMMITTED_BYTES_MAX), Ordering::Relaxed);
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that takes as many bytes a microsecond besides the time of a sync, under a load that
+    /// fills whatever the bound is: the bound that comes of it, in bytes.
+    fn bound_of(sync: Duration, bytes_per_micro: u64, pace: &Pace) -> u64 {
+        pace.released(1_000, sync, sync);
+        for _ in 0..200 {
+            let bytes = pace.limit_bytes.load(Ordering::Relaxed);
+            assert!(!pace.holds_back(bytes, 0) && pace.holds_back(bytes + 1, 0));
+            let took = sync + Duration::from_micros(bytes / 2 / bytes_per_micro);
+            // One sync is under way, the next one takes the rest.
+            pace.released(bytes / 2, took, 2 * took);
+        }
+        pace.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn the_bound_is_what_the_disk_takes_in_the_time_aimed_at() {
+        let pace = Pace::default();
+        let fast = bound_of(Duration::from_micros(150), 400, &pace);
+        // 2.6 ms, less two syncs, at 400 bytes a microsecond.
+        assert!((800_000..1_100_000).contains(&fast), "{fast}");
+        let slow = bound_of(Duration::from_micros(150), 100, &pace);
+        // As much as tells how long a sync takes, for one sync and the next.
+        assert!((UNCOMMITTED_BYTES_MIN..600_000).contains(&slow), "{slow}");
+    }
+
+    #[test]
+    fn a_disk_whose_syncs_take_long_gets_more_at_a_time() {
+        let pace = Pace::default();
+        let bound = bound_of(Duration::from_millis(8), 150, &pace);
+        assert!((2_000_000..3_200_000).contains(&bound), "{bound}");
+        let fast = Pace::default();
+        assert_eq!(bound_of(Duration::from_millis(8), 10_000, &fast), UNCOMMITTED_BYTES_MAX);
+    }
+
+    #[test]
+    fn without_load_the_bound_stays_and_small_commits_have_a_reserve() {
+        let pace = Pace::default();
+        for _ in 0..100 {
+            pace.released(1_000, Duration::from_millis(50), Duration::from_secs(1));
+        }
+        assert!(!pace.holds_back(UNCOMMITTED_BYTES_START, 0));
+        assert!(!pace.holds_back(UNCOMMITTED_BYTES_START + 7, 7));
+        assert!(pace.holds_back(UNCOMMITTED_BYTES_START + 8, 7));
+    }
+}
