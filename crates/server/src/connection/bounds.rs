@@ -53,8 +53,11 @@ impl Connection {
                 _ => None,
             })
             .sum();
-        let bytes = (self.engine.held_bytes() + self.command_bytes + self.uploads.held_bytes() + responses)
-            as u64
+        let bytes = (self.engine.held_bytes()
+            + self.command_bytes
+            + self.uploads.held_bytes()
+            + self.reply_reads.held_bytes()
+            + responses) as u64
             + self.window.used_bytes();
         let (links, amqp_sessions) = self.engine.links_and_amqp_sessions();
         let fixed = links as u64 * LINK_BYTES + amqp_sessions as u64 * AMQP_SESSION_BYTES;

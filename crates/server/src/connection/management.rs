@@ -4,8 +4,8 @@ use bytes::Bytes;
 use lockstep_amqp::types::Value;
 use lockstep_broker::{
     core::{
-        BodyRef, Command, Delivery, Enqueue, HolderClaim, PeekedMessage, ReceiveBySequenceNumbers, Reply,
-        SettleVia, StateValue,
+        Command, Delivery, Enqueue, HolderClaim, PeekedMessage, ReceiveBySequenceNumbers, Reply, SettleVia,
+        StateValue,
     },
     runtime::EntityInfo,
 };
@@ -20,12 +20,7 @@ use lockstep_protocol::{
     },
 };
 
-use super::{
-    BodyWaiter, Connection, LinkBinding,
-    request_links::Route,
-    requests::Pending,
-    streams::{self, RowWaiter},
-};
+use super::{Connection, LinkBinding, reply_reads::bodies, request_links::Route, requests::Pending, streams};
 
 /// A request to a `$management` node that waits for the broker.
 #[derive(Debug)]
@@ -39,6 +34,16 @@ pub(crate) struct ManagementReply {
     kind: ReplyKind,
     /// A reply with messages whose bytes are still to come.
     incomplete: Option<Reply>,
+    /// How many are read for it.
+    read_bytes: u64,
+}
+
+impl ManagementReply {
+    /// The broker's reply is there but for bytes of messages, so many of them.
+    pub(super) fn begin_read(&mut self, reply: Reply, bytes: u64) {
+        self.incomplete = Some(reply);
+        self.read_bytes = bytes;
+    }
 }
 
 /// What the broker's reply means.
@@ -166,7 +171,16 @@ impl Connection {
             }
         };
         let path = path.to_owned();
-        let reply = ManagementReply { route, message_id, path, entity, session, kind, incomplete: None };
+        let reply = ManagementReply {
+            route,
+            message_id,
+            path,
+            entity,
+            session,
+            kind,
+            incomplete: None,
+            read_bytes: 0,
+        };
         let request_id = self.requests.open(Pending::Management(Box::new(reply)));
         if messages.is_empty() {
             self.commands.extend(command(request.operation, entity, holder, request_id));
@@ -284,27 +298,6 @@ impl Connection {
         self.management_reply(request, *pending, reply);
     }
 
-    /// Bytes of some messages are in the store only: they are read first. Of a large message that is
-    /// peeked only the first row, since its body is left out.
-    pub(super) fn read_bodies(&mut self, request: RequestId, mut reply: Reply) {
-        let heads_are_enough = matches!(reply, Reply::Peeked(_));
-        let missing: Vec<(BodyId, bool)> = bodies(&mut reply)
-            .into_iter()
-            .filter(|body| body.bytes.is_none())
-            .map(|body| (body.id, heads_are_enough && streams::is_large(body)))
-            .collect();
-        if let Some(Pending::Management(pending)) = self.requests.get_mut(request) {
-            pending.incomplete = Some(reply);
-        }
-        for (body, head_only) in missing {
-            if head_only {
-                self.ask_row(body, 0, RowWaiter::Request(request));
-            } else {
-                self.request_body(body, BodyWaiter::Request(request));
-            }
-        }
-    }
-
     pub(super) fn body_for_request(
         &mut self,
         request: RequestId,
@@ -331,17 +324,10 @@ impl Connection {
         if let Some(Pending::Management(mut pending)) = self.requests.close(request)
             && let Some(reply) = pending.incomplete.take()
         {
+            let bytes = pending.read_bytes;
             self.management_reply(request, *pending, reply);
+            self.end_read(bytes);
         }
-    }
-}
-
-/// The bytes of the messages in a reply.
-fn bodies(reply: &mut Reply) -> Vec<&mut BodyRef> {
-    match reply {
-        Reply::Peeked(messages) => messages.iter_mut().map(|message| &mut message.body).collect(),
-        Reply::Deferred(deliveries) => deliveries.iter_mut().map(|delivery| &mut delivery.body).collect(),
-        _ => Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ mod identity;
 mod management;
 mod outgoing_deliveries;
 mod receivers;
+mod reply_reads;
 mod request_links;
 mod requests;
 mod senders;
@@ -39,6 +40,7 @@ use self::{
     bounds::Holdings,
     identity::Identity,
     receivers::Receiver,
+    reply_reads::ReplyReads,
     request_links::{RequestNode, ResponseNode},
     requests::{Pending, Requests},
     senders::Sender,
@@ -108,6 +110,7 @@ pub(crate) struct Connection {
     body_waiters: FxHashMap<BodyId, Vec<BodyWaiter>>,
     uploads: Uploads,
     streams: Streams,
+    reply_reads: ReplyReads,
     /// Bytes of messages at hand or asked for that wait to be sent; see `body_window`.
     window: Arc<MemoryBudget>,
     /// Receivers whose next message has no room in that.
@@ -154,6 +157,7 @@ impl Connection {
             body_waiters: FxHashMap::default(),
             uploads,
             streams: Streams::default(),
+            reply_reads: ReplyReads::default(),
             now,
             authentication_deadline,
             closed: false,

@@ -2,6 +2,7 @@
 //! its client role on the other side, bytes carried between the two by the test.
 
 mod large;
+mod reply_reads;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,14 +34,17 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(&BrokerConfig::default())
+    }
+
+    fn with(config: &BrokerConfig) -> Self {
         let clock = ManualClock::default();
         let mut queue = QueueDescription::new(EntityName::new("orders").expect("name"));
         queue.requires_session = true;
         queue.max_message_size_bytes = lockstep_model::limits::MESSAGE_SIZE_BYTES_MAX;
         let definition = NamespaceDefinition { name: "sbtest".into(), queues: vec![queue] };
         let store = Arc::new(MemoryStore::new());
-        let broker = Broker::start(store, Arc::new(clock.clone()), &BrokerConfig::default(), &[definition])
-            .expect("starts");
+        let broker = Broker::start(store, Arc::new(clock.clone()), config, &[definition]).expect("starts");
         let policy = PolicyConfig {
             name: "root".into(),
             primary_key: Secret::new("key"),
