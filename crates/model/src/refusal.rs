@@ -1,6 +1,8 @@
 //! Everything the broker refuses, as a closed list. The texts that clients see and the AMQP
 //! conditions are made in `protocol::conditions`, the only such table.
 
+use std::time::Duration;
+
 use crate::InvalidDescription;
 
 /// A right that a shared access policy gives.
@@ -104,6 +106,8 @@ pub enum Refusal {
     ImmutableProperty(&'static str),
     /// The entity's status forbids it (semantics B-97).
     EntityDisabled,
+    /// The link was not used for so long (semantics A-69).
+    LinkIdle(Duration),
     /// The keys of a message, or of the messages of one batch, name different partitions
     /// (semantics A-139, D-20).
     PartitionKeyMismatch(&'static str),

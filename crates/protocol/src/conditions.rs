@@ -102,7 +102,7 @@ pub const fn management_status(refusal: &Refusal) -> (i32, &'static str) {
         | Refusal::Malformed(_) => 400,
         Refusal::TooLarge { .. } | Refusal::QuotaExceeded => 403,
         Refusal::UnknownOperation | Refusal::NotSupported(_) => 501,
-        Refusal::ServerBusy | Refusal::ShuttingDown => 503,
+        Refusal::ServerBusy | Refusal::ShuttingDown | Refusal::LinkIdle(_) => 503,
         Refusal::Unreadable => 500,
     };
     (status, condition(refusal))
@@ -132,6 +132,7 @@ pub const fn condition(refusal: &Refusal) -> &'static str {
         | Refusal::ImmutableProperty(_) => condition::ARGUMENT_ERROR,
         Refusal::MessageNotFound => condition::MESSAGE_NOT_FOUND,
         Refusal::EntityDisabled => condition::ENTITY_DISABLED,
+        Refusal::LinkIdle(_) => condition::LINK_DETACH_FORCED,
         Refusal::EntityAlreadyExists => condition::ENTITY_ALREADY_EXISTS,
         Refusal::InvalidField(_) => condition::INVALID_FIELD,
         Refusal::TooManyMessages => condition::ARGUMENT_OUT_OF_RANGE,
@@ -244,6 +245,10 @@ fn text(refusal: &Refusal, context: &RefusalContext<'_>) -> String {
         | Refusal::InvalidField(text)
         | Refusal::PartitionKeyMismatch(text) => sentence(text),
         Refusal::EntityDisabled => format!("Messaging entity 'sb://{host}/{path}' is currently disabled."),
+        Refusal::LinkIdle(timeout) => format!(
+            "The link to '{path}' is force detached. Code: IdleTimerExpired. Idle timeout: {}.",
+            HoursMinutesSeconds(*timeout)
+        ),
         Refusal::EntityAlreadyExists => {
             format!("The messaging entity 'sb://{host}/{path}' already exists.")
         }

@@ -132,6 +132,8 @@ pub mod condition {
     /// 400
     pub const DECODE_ERROR: &str = "amqp:decode-error";
     /// 503
+    pub const LINK_DETACH_FORCED: &str = "amqp:link:detach-forced";
+    /// 503
     pub const CONNECTION_FORCED: &str = "amqp:connection:forced";
     /// 408
     pub const TIMEOUT: &str = "com.microsoft:timeout";

@@ -9,7 +9,10 @@ use lockstep_amqp as amqp;
 use lockstep_broker::runtime::{BrokerClient, MemoryBudget};
 use lockstep_model::Clock;
 
-use crate::config::{NamespaceConfig, PolicyConfig};
+use crate::{
+    config::{NamespaceConfig, PolicyConfig},
+    connection::idleness::IdleRules,
+};
 
 /// A namespace as connections see it.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub(crate) struct ServerContext {
     pub(crate) memory: Arc<MemoryBudget>,
     /// How long a client may leave unread what is sent to it.
     pub(crate) unread_timeout: Duration,
+    /// What is given up when nobody uses it.
+    pub(crate) idle_rules: IdleRules,
 }
 
 impl std::fmt::Debug for ServerContext {

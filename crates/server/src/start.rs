@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{NamespaceConfig, OnConnectionLoss, ResolvedConfig, TlsConfig},
-    connection::Connection,
+    connection::{Connection, idleness::IdleRules},
     connection_driver::{self, Driving},
     context::{NamespaceContext, ServerContext},
     dev_certificate, disk,
@@ -267,5 +267,9 @@ fn context(
         unstored_bytes: Arc::default(),
         memory,
         unread_timeout: config.limits.unread_timeout,
+        idle_rules: IdleRules {
+            link: config.limits.link_idle_timeout,
+            connection: config.limits.connection_without_links_timeout,
+        },
     })
 }

@@ -50,6 +50,13 @@ fn table() -> Vec<(Refusal, i32, &'static str, &'static str)> {
             "The requested session 's 1' cannot be accepted. It may be locked by another receiver.",
         ),
         (
+            Refusal::LinkIdle(Duration::from_secs(600)),
+            503,
+            "amqp:link:detach-forced",
+            "The link to 'Orders/$DeadLetterQueue' is force detached. Code: IdleTimerExpired. Idle timeout: \
+             00:10:00.",
+        ),
+        (
             Refusal::AcceptTimedOut,
             408,
             "com.microsoft:timeout",

@@ -155,6 +155,20 @@ pub(super) static LIMITS: Table = Table {
              to 3600.",
         ),
         key(
+            "link_idle_timeout_s",
+            SECONDS,
+            "never",
+            "Time after which a link that is not used is detached with `amqp:link:detach-forced`, 1 to 86400; \
+             Service Bus takes 600. A receiver with credit, unsettled deliveries or a message session is in use.",
+        ),
+        key(
+            "connection_without_links_timeout_s",
+            SECONDS,
+            "never",
+            "Time after which a connection that has no link is closed with `amqp:connection:forced`, 1 to \
+             86400; Service Bus takes 300.",
+        ),
+        key(
             "memory_bytes_max",
             COUNT,
             "`1073741824`",

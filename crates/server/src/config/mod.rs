@@ -442,8 +442,29 @@ impl Settings<'_> {
                 self.problem(&timeout.origin, text);
             }
         }
+        limits.link_idle_timeout = self.idle_time(self.raw.link_idle_timeout.clone(), "link_idle_timeout_s");
+        limits.connection_without_links_timeout = self.idle_time(
+            self.raw.connection_without_links_timeout.clone(),
+            "connection_without_links_timeout_s",
+        );
         self.memory_limits(&mut limits);
         limits
+    }
+
+    fn idle_time(
+        &mut self,
+        given: Option<Located<std::time::Duration>>,
+        key: &str,
+    ) -> Option<std::time::Duration> {
+        /// Bounds of the times after which what is idle is given up.
+        const IDLE_TIME_S: std::ops::RangeInclusive<f64> = 1.0..=86_400.0;
+        let given = given?;
+        let seconds = given.value.as_secs_f64();
+        if IDLE_TIME_S.contains(&seconds) {
+            return Some(given.value);
+        }
+        self.problem(&given.origin, format!("{key} must be between 1 and 86400 seconds, not {seconds}"));
+        None
     }
 
     fn memory_limits(&mut self, limits: &mut LimitsConfig) {

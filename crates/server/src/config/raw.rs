@@ -27,6 +27,8 @@ pub(super) struct RawConfig {
     pub(super) connections_count_max: Option<Located<u64>>,
     pub(super) idle_timeout: Option<Located<Duration>>,
     pub(super) unread_timeout: Option<Located<Duration>>,
+    pub(super) link_idle_timeout: Option<Located<Duration>>,
+    pub(super) connection_without_links_timeout: Option<Located<Duration>>,
     pub(super) memory_bytes_max: Option<Located<u64>>,
     pub(super) namespaces: Vec<RawNamespace>,
 }
@@ -105,6 +107,9 @@ pub(super) fn read(root: &Node, report: &mut Report) -> RawConfig {
         config.connections_count_max = limits.count("connections_count_max", report);
         config.idle_timeout = limits.seconds("idle_timeout_s", report);
         config.unread_timeout = limits.seconds("unread_timeout_s", report);
+        config.link_idle_timeout = limits.seconds("link_idle_timeout_s", report);
+        config.connection_without_links_timeout =
+            limits.seconds("connection_without_links_timeout_s", report);
         config.memory_bytes_max = limits.count("memory_bytes_max", report);
     }
     config.namespaces =

@@ -140,6 +140,10 @@ pub struct LimitsConfig {
     pub idle_timeout: Duration,
     /// How long a peer may leave unread what is sent to it.
     pub unread_timeout: Duration,
+    /// After how long without use a link is detached; `None` is never.
+    pub link_idle_timeout: Option<Duration>,
+    /// After how long without links a connection is closed; `None` is never.
+    pub connection_without_links_timeout: Option<Duration>,
     /// Memory that clients may make the process hold, in bytes.
     pub memory_bytes_max: u64,
 }
@@ -150,6 +154,8 @@ impl Default for LimitsConfig {
             connections_count_max: 10_000,
             idle_timeout: Duration::from_secs(240),
             unread_timeout: Duration::from_secs(60),
+            link_idle_timeout: None,
+            connection_without_links_timeout: None,
             memory_bytes_max: MEMORY_BYTES_DEFAULT,
         }
     }

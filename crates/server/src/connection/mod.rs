@@ -6,6 +6,7 @@ pub(crate) mod authorizer;
 mod body_window;
 mod bounds;
 mod identity;
+pub(crate) mod idleness;
 mod management;
 mod outgoing_deliveries;
 mod receivers;
@@ -39,6 +40,7 @@ use self::{
     authorizer::Authorizer,
     bounds::Holdings,
     identity::Identity,
+    idleness::Idleness,
     receivers::Receiver,
     reply_reads::ReplyReads,
     request_links::{RequestNode, ResponseNode},
@@ -116,6 +118,7 @@ pub(crate) struct Connection {
     /// Receivers whose next message has no room in that.
     window_waiters: VecDeque<LinkId>,
     holdings: Holdings,
+    idleness: Idleness,
     turn: Turn,
     random: crate::random::Random,
     now: Now,
@@ -137,6 +140,7 @@ impl Connection {
         Self {
             engine,
             holdings,
+            idleness: Idleness::new(context.idle_rules, now.mono),
             // Only its sum counts.
             window: Arc::new(MemoryBudget::new(u64::MAX)),
             window_waiters: VecDeque::new(),
@@ -221,7 +225,10 @@ impl Connection {
             let millis = u64::try_from(end.unix_millis() - self.now.utc.unix_millis()).unwrap_or(0);
             self.now.mono.plus(std::time::Duration::from_millis(millis))
         });
-        [engine, expiry, self.authentication_deadline, self.next_look()].into_iter().flatten().min()
+        [engine, expiry, self.authentication_deadline, self.next_look(), self.next_idle_look()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A deadline passed.
@@ -234,6 +241,7 @@ impl Connection {
         }
         self.detach_expired();
         self.look();
+        self.look_for_idle();
         self.work_off();
     }
 
@@ -254,6 +262,7 @@ impl Connection {
     }
 
     fn event(&mut self, event: Event) {
+        self.note_event(&event);
         match event {
             Event::SaslInit { mechanism, initial_response, hostname } => {
                 self.sasl_init(mechanism.as_str(), initial_response, hostname);

@@ -120,6 +120,13 @@ impl Receiver {
         }
     }
 
+    /// Whether its client waits for something, or may hold a lock.
+    pub(super) fn is_in_use(&self) -> bool {
+        let has_message_session = self.filter_echo.is_some();
+        let is_owed = self.credit > 0 || !self.queue.is_empty() || !self.tokens.is_empty();
+        !self.open || has_message_session || is_owed || self.ending
+    }
+
     /// Deliveries that the core may have under way now.
     fn permits(&self) -> u32 {
         let by_size = PERMITTED_BYTES_MAX / self.size_bytes.max(1);

@@ -17,7 +17,7 @@ use lockstep_model::{Clock, EntityName, QueueDescription, Right};
 use lockstep_store::MemoryStore;
 use lockstep_testkit::ManualClock;
 
-use super::*;
+use super::{idleness::IdleRules, *};
 use crate::config::{NamespaceConfig, PolicyConfig, Secret};
 
 /// Turns of the loop that carries bytes, after which a test gives up waiting for the broker's
@@ -34,10 +34,14 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self::with(&BrokerConfig::default())
+        Self::with(&BrokerConfig::default(), IdleRules::default())
     }
 
-    fn with(config: &BrokerConfig) -> Self {
+    fn with_idle_rules(idle_rules: IdleRules) -> Self {
+        Self::with(&BrokerConfig::default(), idle_rules)
+    }
+
+    fn with(config: &BrokerConfig, idle_rules: IdleRules) -> Self {
         let clock = ManualClock::default();
         let mut queue = QueueDescription::new(EntityName::new("orders").expect("name"));
         queue.requires_session = true;
@@ -78,6 +82,7 @@ impl World {
             unstored_bytes: Arc::default(),
             memory: Arc::new(MemoryBudget::new(MEMORY_BYTES_DEFAULT)),
             unread_timeout: UNREAD_TIMEOUT,
+            idle_rules,
         });
         Self { clock, context, _broker: broker }
     }
@@ -285,6 +290,76 @@ fn a_client_that_falls_silent_keeps_its_message_session_lock() {
     let error = other.attach(attach).expect_err("held until it expires");
     assert_eq!(error.condition.as_str(), "com.microsoft:session-cannot-be-locked");
     other.attach(accept("s")).expect("the client itself, back again");
+}
+
+/// What a peer is told within `seconds`, looked at every second.
+fn told_within<T>(peer: &mut Peer<'_>, seconds: u64, wanted: impl Fn(&Event) -> Option<T>) -> Option<T> {
+    for _ in 0..seconds {
+        peer.world.clock.advance(Duration::from_secs(1));
+        peer.server.on_timeout(peer.world.clock.now());
+        peer.client.on_timeout(peer.world.now());
+        peer.carry();
+        peer.carry();
+        let found = peer.events.drain(..).find_map(|event| wanted(&event));
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+fn detached_by_force(event: &Event) -> Option<LinkId> {
+    match event {
+        Event::Detached { link, error: Some(error), .. } => {
+            assert_eq!(error.condition.as_str(), "amqp:link:detach-forced");
+            Some(*link)
+        }
+        _ => None,
+    }
+}
+
+/// Wire.md 1.4, semantics A-69.
+#[test]
+fn links_that_nobody_uses_are_detached_where_that_is_configured() {
+    let link = Some(Duration::from_secs(100));
+    let world = World::with_idle_rules(IdleRules { link, connection: None });
+    let mut peer = world.connect("PLAIN", ROOT);
+    let sender = peer.attach(attach(Role::Sender, "orders")).expect("attached");
+    let holder = peer.attach(Attach { name: "holder".into(), ..accept("s") }).expect("granted");
+    assert_eq!(told_within(&mut peer, 99, detached_by_force), None);
+    assert_eq!(told_within(&mut peer, 60, detached_by_force), Some(sender));
+    // The holder of a message session is never idle; without its lock being renewed it is told
+    // of the loss instead.
+    let lost = told_within(&mut peer, 600, |event| match event {
+        Event::Detached { link, error: Some(error), .. } => Some((*link, error.condition.to_string())),
+        _ => None,
+    });
+    assert!(lost.is_none_or(|lost| lost == (holder, "com.microsoft:session-lock-lost".into())));
+}
+
+#[test]
+fn a_connection_without_links_is_closed_where_that_is_configured() {
+    let connection = Some(Duration::from_secs(100));
+    let closed = |event: &Event| match event {
+        Event::Closed(CloseReason::Remote(error)) => {
+            Some(error.as_ref().expect("a reason").condition.to_string())
+        }
+        _ => None,
+    };
+    let world = World::with_idle_rules(IdleRules { link: None, connection });
+    let mut peer = world.connect("PLAIN", ROOT);
+    assert_eq!(told_within(&mut peer, 99, closed), None);
+    assert_eq!(told_within(&mut peer, 1, closed).as_deref(), Some("amqp:connection:forced"));
+    let mut peer = world.connect("PLAIN", ROOT);
+    let sender = peer.attach(attach(Role::Sender, "orders")).expect("attached");
+    assert_eq!(told_within(&mut peer, 300, closed), None);
+    peer.client.detach(sender, None);
+    assert_eq!(told_within(&mut peer, 99, closed), None);
+    assert_eq!(told_within(&mut peer, 51, closed).as_deref(), Some("amqp:connection:forced"));
+    // Without the rules nothing is ever given up.
+    let world = World::new();
+    let mut peer = world.connect("PLAIN", ROOT);
+    assert_eq!(told_within(&mut peer, 3_600, closed), None);
 }
 
 #[test]

@@ -33,7 +33,8 @@ fn peek() -> Bytes {
 #[test]
 fn many_peeks_of_cold_messages_hold_a_few_of_them_at_a_time() {
     // Nothing is kept in memory.
-    let world = World::with(&BrokerConfig { body_cache_bytes: 0, ..BrokerConfig::default() });
+    let world =
+        World::with(&BrokerConfig { body_cache_bytes: 0, ..BrokerConfig::default() }, IdleRules::default());
     let mut peer = world.connect("PLAIN", ROOT);
     let link = peer.attach(attach(Role::Sender, "orders")).expect("granted");
     peer.until("credit", |event| matches!(event, Event::Credit { .. }).then_some(()));
