@@ -100,18 +100,20 @@ pub(crate) async fn drive<S>(
         }
         timer.set(connection.next_timeout(), &*clock);
         let waits_to_submit = connection.waits_to_submit();
-        let step = async {
-            tokio::select! {
-                io = poll_fn(|cx| poll_io(cx, &mut stream, &mut connection)) => Step::Io(io),
-                () = receive(waiter.as_ref(), &mut items), if connection.may_receive() => Step::Received,
-                () = submittable(waiter.as_ref()), if waits_to_submit => Step::GoOn,
-                () = std::future::ready(()), if connection.has_more() => Step::GoOn,
-                () = timer.elapsed() => Step::TimerElapsed,
-                () = turned_away(newcomer.as_ref()), if !stopping => Step::TurnedAway,
-                () = shutdown.cancelled(), if !stopping => Step::Stopping,
-            }
+        let mut waited = false;
+        let step = tokio::select! {
+            io = poll_fn(|cx| {
+                let polled = poll_io(cx, &mut stream, &mut connection);
+                waited |= polled.is_pending();
+                polled
+            }) => Step::Io(io),
+            () = receive(waiter.as_ref(), &mut items), if connection.may_receive() => Step::Received,
+            () = submittable(waiter.as_ref()), if waits_to_submit => Step::GoOn,
+            () = std::future::ready(()), if connection.has_more() => Step::GoOn,
+            () = timer.elapsed() => Step::TimerElapsed,
+            () = turned_away(newcomer.as_ref()), if !stopping => Step::TurnedAway,
+            () = shutdown.cancelled(), if !stopping => Step::Stopping,
         };
-        let (step, waited) = noting_waits(step).await;
         if waited {
             connection.rested();
         }
@@ -145,18 +147,6 @@ fn act(step: Step, connection: &mut Connection, items: &mut Vec<ToConnection>, n
         Step::TurnedAway => connection.turn_away(now),
         Step::Stopping => connection.shut_down(),
     }
-}
-
-/// What comes of `future`, and whether it had to wait for it.
-async fn noting_waits<T>(future: impl Future<Output = T>) -> (T, bool) {
-    let mut future = std::pin::pin!(future);
-    let mut waited = false;
-    poll_fn(|cx| {
-        let polled = future.as_mut().poll(cx);
-        waited |= polled.is_pending();
-        polled.map(|output| (output, waited))
-    })
-    .await
 }
 
 async fn receive(waiter: Option<&BrokerWaiter>, items: &mut Vec<ToConnection>) {

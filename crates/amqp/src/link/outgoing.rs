@@ -228,6 +228,13 @@ impl Connection {
             .min(limits.unsettled_per_link_max.saturating_sub(entry.unsettled))
     }
 
+    /// Transfers that the peer takes now on a link's AMQP session, whoever sends them.
+    #[must_use]
+    pub fn peer_window(&self, link: LinkId) -> u32 {
+        let session = self.links.get(link.0).and_then(|entry| self.sessions.get(entry.session.0));
+        session.map_or(0, |session| session.outgoing.left())
+    }
+
     /// Whether deliveries of a link wait to be framed, or one is framed in part.
     #[must_use]
     pub fn is_sending(&self, link: LinkId) -> bool {

@@ -43,8 +43,11 @@ struct Wanted {
 /// The streams of one connection, and the rows that they and others wait for.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// Links with a [`Stream`].
+    /// Links with a [`Stream`] that has a place.
     links: Vec<LinkId>,
+    /// Links whose client has shut the window in the middle of a message: while others wait they
+    /// have no place, and no bytes in memory.
+    parked: Vec<LinkId>,
     /// Links whose next message is a large one, and that wait for a place in `links`.
     waiting: VecDeque<LinkId>,
     asked: Vec<Wanted>,
@@ -68,9 +71,50 @@ pub(super) struct Stream {
     came: u16,
     /// Once it has begun.
     delivery: Option<DeliveryRef>,
+    /// Bytes of the row that is sent, those that were sent among them.
+    row_bytes: usize,
+    /// It lost its place: from where in the row it goes on, which has to be read again.
+    resumes_at: Option<usize>,
+    /// The engine has all of it.
+    is_given: bool,
 }
 
 impl Stream {
+    fn new(body: BodyId, rows: u16) -> Self {
+        Self {
+            body,
+            rows,
+            asked: 1,
+            row: Bytes::new(),
+            next: None,
+            came: 0,
+            delivery: None,
+            row_bytes: 0,
+            resumes_at: None,
+            is_given: false,
+        }
+    }
+
+    /// Lets go of the bytes that the engine does not have.
+    fn park(&mut self) {
+        if self.is_given {
+            return;
+        }
+        if self.resumes_at.is_none() {
+            self.resumes_at = Some(self.row_bytes - self.row.len());
+            self.row = Bytes::new();
+            self.next = None;
+            self.came -= 1;
+        }
+        // What is still on its way is not waited for.
+        self.asked = self.came;
+    }
+
+    /// Whether the answer for this row is waited for.
+    fn expects(&self, row: u16) -> bool {
+        row + 1 == self.asked && self.asked == self.came + 1 && self.next.is_none()
+    }
+
     /// The delivery, once it has begun.
     pub(super) fn delivery(&self) -> Option<DeliveryRef> {
         self.delivery
@@ -101,9 +145,8 @@ impl Connection {
             None => {
                 // At most 4096, because the size is a `u32`.
                 let rows = (body.size_bytes as usize / BODY_PART_SIZE_BYTES + 1) as u16;
-                let (id, row) = (body.id, Bytes::new());
-                receiver.stream =
-                    Some(Stream { body: id, rows, asked: 1, row, next: None, came: 0, delivery: None });
+                let id = body.id;
+                receiver.stream = Some(Stream::new(id, rows));
                 self.streams.links.push(link);
                 self.ask_row(id, 0, RowWaiter::Link(link));
             }
@@ -157,6 +200,40 @@ impl Connection {
         for link in links {
             self.pump_stream(link);
         }
+        for link in self.streams.parked.clone() {
+            self.resume(link);
+        }
+    }
+
+    /// A stream whose client takes nothing leaves its place to others, if there are any.
+    fn park(&mut self, link: LinkId) {
+        if self.streams.waiting.is_empty() && self.streams.parked.is_empty() {
+            return;
+        }
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        let Some(stream) = &mut receiver.stream else { return };
+        stream.park();
+        self.streams.links.retain(|other| *other != link);
+        self.streams.queued.retain(|wanted| wanted.waiter != RowWaiter::Link(link));
+        self.streams.parked.push(link);
+        self.wake_waiting();
+    }
+
+    /// A parked stream whose client takes more again goes on when there is a place.
+    fn resume(&mut self, link: LinkId) {
+        let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        let Some(stream) = &mut receiver.stream else { return };
+        let Some(delivery) = stream.delivery else { return };
+        let Some(unframed) = self.engine.unframed_bytes(delivery) else { return self.end_stream(link) };
+        let takes_more = self.engine.peer_window(link) > 0 && unframed < SLICE_BYTES_LOW;
+        if stream.is_given || !takes_more || self.streams.links.len() >= STREAMS_MAX {
+            return;
+        }
+        let (body, row) = (stream.body, stream.came);
+        stream.asked = row + 1;
+        self.streams.parked.retain(|other| *other != link);
+        self.streams.links.push(link);
+        self.ask_row(body, row, RowWaiter::Link(link));
     }
 
     fn pump_stream(&mut self, link: LinkId) {
@@ -170,11 +247,13 @@ impl Connection {
             return;
         };
         let mut wanted = None;
+        let is_shut = self.engine.peer_window(link) == 0;
         loop {
             let Some(unframed) = self.engine.unframed_bytes(delivery) else { return self.end_stream(link) };
             if stream.row.is_empty()
                 && let Some(next) = stream.next.take()
             {
+                stream.row_bytes = next.len();
                 stream.row = next;
                 stream.came += 1;
             }
@@ -188,18 +267,23 @@ impl Connection {
                 stream.asked += 1;
             }
             let is_last_row = stream.came == stream.rows;
-            if unframed >= SLICE_BYTES_LOW || (stream.row.is_empty() && !is_last_row) {
+            // What waits for a window in the engine holds up the connection's other links.
+            if is_shut || unframed >= SLICE_BYTES_LOW || (stream.row.is_empty() && !is_last_row) {
                 break;
             }
             let slice = stream.row.split_to(stream.row.len().min(SLICE_BYTES));
             let last = is_last_row && stream.row.is_empty();
             self.engine.send_part(delivery, slice, last);
+            stream.is_given = last;
             if last {
                 break;
             }
         }
         if let Some((body, row)) = wanted {
             self.ask_row(body, row, RowWaiter::Link(link));
+        }
+        if is_shut {
+            self.park(link);
         }
     }
 
@@ -212,6 +296,7 @@ impl Connection {
             return;
         }
         self.streams.links.retain(|other| *other != link);
+        self.streams.parked.retain(|other| *other != link);
         self.streams.queued.retain(|wanted| wanted.waiter != RowWaiter::Link(link));
         self.mark_ready(link);
         self.wake_waiting();
@@ -269,10 +354,15 @@ impl Connection {
     fn row_for_link(&mut self, link: LinkId, body: BodyId, row: u16, bytes: Result<Option<Bytes>, Refusal>) {
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
         let Some(stream) = receiver.stream.as_mut().filter(|stream| stream.body == body) else { return };
-        let expected = row + 1 == stream.asked && (row == 0) == (stream.delivery.is_none());
         match bytes {
-            _ if !expected => {}
+            _ if !stream.expects(row) => {}
+            Ok(Some(bytes)) if let Some(at) = stream.resumes_at.take() => {
+                stream.row_bytes = bytes.len();
+                stream.row = bytes.slice(at.min(bytes.len())..);
+                stream.came += 1;
+            }
             Ok(Some(bytes)) if row == 0 => {
+                stream.row_bytes = bytes.len();
                 stream.row = bytes;
                 stream.came = 1;
                 self.mark_ready(link);

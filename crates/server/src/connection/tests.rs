@@ -93,11 +93,15 @@ impl World {
 
     /// A connection whose open was answered.
     fn connect(&self, mechanism: &str, response: &'static [u8]) -> Peer<'_> {
+        self.connect_with(mechanism, response, amqp::Config::default())
+    }
+
+    fn connect_with(&self, mechanism: &str, response: &'static [u8], config: amqp::Config) -> Peer<'_> {
         let sasl = ClientSasl {
             mechanism: Symbol::new(mechanism),
             initial_response: Some(Bytes::from_static(response)),
         };
-        let config = Arc::new(amqp::Config { hostname: Some("sbtest".into()), ..amqp::Config::default() });
+        let config = Arc::new(amqp::Config { hostname: Some("sbtest".into()), ..config });
         let engine = amqp::Connection::server(Arc::clone(&self.context.engine_config), self.now());
         let mut peer = Peer {
             world: self,

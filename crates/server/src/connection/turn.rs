@@ -42,7 +42,7 @@ pub(super) struct Turn {
     pub(super) has_more: bool,
     /// Events are left that wait until the broker has taken or answered what was asked before.
     pub(super) has_held_events: bool,
-    /// What the last turn has done, and it with those before since the connection last waited.
+    /// What the last turn has done, and it with those before since the peer last paused.
     last: usize,
     since_rest: usize,
 }
@@ -82,7 +82,7 @@ impl Connection {
         self.turn.has_more || self.turn.since_rest > LIGHT_WORK_MAX
     }
 
-    /// The connection had nothing to do for a while, however short.
+    /// The peer had sent nothing more, for however short a while.
     pub(crate) fn rested(&mut self) {
         self.turn.since_rest = self.turn.last;
     }

@@ -52,6 +52,42 @@ impl Peer<'_> {
         })
     }
 
+    /// Lets the server begin to send a large message on each of these AMQP sessions, and takes no
+    /// more of them than their windows let through.
+    fn begin_and_hold(&mut self, sessions: &[AmqpSessionId]) {
+        let sent = self.client.transmit().to_vec();
+        self.client.transmitted(sent.len());
+        self.server.engine.receive_buffer().extend_from_slice(&sent);
+        self.server.process(self.world.clock.now());
+        for &session in sessions {
+            // The server hears of it later.
+            self.client.hold_incoming_window(session, true);
+        }
+        for _ in 0..TURNS_MAX {
+            let mut items = Vec::new();
+            if let Some(broker) = self.server.broker() {
+                broker.try_receive(&mut items);
+            }
+            self.server.received(&mut items, self.world.clock.now());
+            self.server.settle_turn();
+            let sent = self.server.engine.transmit().to_vec();
+            self.server.engine.transmitted(sent.len());
+            self.client.receive_buffer().extend_from_slice(&sent);
+            self.client.process(self.world.now());
+            let begun = self.server.links.values().filter(|binding| match binding {
+                LinkBinding::Receiver(receiver) => {
+                    receiver.stream.as_ref().is_some_and(|stream| stream.delivery().is_some())
+                }
+                _ => false,
+            });
+            if begun.count() == sessions.len() {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        panic!("waiting for large messages to begin");
+    }
+
     fn message(&mut self) -> (DeliveryRef, Bytes) {
         self.until("a message", |event| match event {
             Event::Delivery { delivery, payload, .. } => Some((*delivery, payload.clone())),
@@ -285,6 +321,48 @@ fn links_that_went_while_they_waited_for_their_turn_hold_up_nobody() {
     let mut got = [peer.message().0.link, peer.message().0.link, peer.message().0.link];
     got.sort_unstable();
     assert_eq!(got, [links[0], links[1], links[4]]);
+    assert_eq!(peer.server.streams_waiting(), 0);
+}
+
+#[test]
+fn large_messages_whose_windows_are_shut_leave_their_places_and_go_on_later() {
+    let world = World::new();
+    let mut sender = world.connect("PLAIN", ROOT);
+    let ids = ["a", "b", "c"];
+    let messages = ids.map(|id| {
+        let mut message = large(4 * MIB).to_vec();
+        message[18] = id.as_bytes()[0];
+        let message = Bytes::from(message);
+        let to = sender.attach(Attach { name: id.into(), ..attach(Role::Sender, "orders") });
+        let to = to.expect("granted");
+        sender.credit(to);
+        let sent = sender.deliver(to, message.clone());
+        assert_eq!(sender.outcome(sent), DeliveryState::Outcome(Outcome::Accepted));
+        message
+    });
+    // Windows of a few frames: the messages cannot be in the engine as a whole.
+    let config = amqp::Config { incoming_window: 4, ..amqp::Config::default() };
+    let mut peer = world.connect_with("PLAIN", ROOT, config);
+    let links = ids.map(|id| {
+        let session = peer.begin();
+        let link = peer.client.attach(session, Attach { name: id.into(), ..accept(id) }).expect("begun");
+        peer.until("attach", |event| matches!(event, Event::AttachAnswered { .. }).then_some(()));
+        (session, link)
+    });
+    for (_, link) in &links[..2] {
+        peer.client.set_credit(*link, 1);
+    }
+    peer.begin_and_hold(&[links[0].0, links[1].0]);
+    peer.client.set_credit(links[2].1, 1);
+    let (third, payload) = peer.message();
+    assert_eq!(third.link, links[2].1);
+    assert!(body(&payload, 4 * MIB) == body(&messages[2], 4 * MIB));
+    for (session, link) in &links[..2] {
+        peer.client.hold_incoming_window(*session, false);
+        let (got, payload) = peer.message();
+        assert_eq!(got.link, *link);
+        assert!(body(&payload, 4 * MIB) == body(&messages[0], 4 * MIB));
+    }
     assert_eq!(peer.server.streams_waiting(), 0);
 }
 
