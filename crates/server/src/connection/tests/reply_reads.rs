@@ -43,6 +43,8 @@ fn many_peeks_of_cold_messages_hold_a_few_of_them_at_a_time() {
     let message = encode_value_message(Some(&properties), &[], &body);
     peer.client.send(link, transfer(message)).expect("credit");
     peer.until("an outcome", |event| matches!(event, Event::Disposed { .. }).then_some(()));
+    // When the core has answered again it has let go of what was durable before.
+    peer.attach(Attach { name: "another".into(), ..accept("another") }).expect("granted");
 
     let mut answers = attach(Role::Receiver, "orders/$management");
     answers.name = "answers".into();
