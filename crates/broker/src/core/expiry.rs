@@ -44,8 +44,10 @@ impl Expiring {
         self.0.first().copied()
     }
 
-    fn first_expired(&self, now: Timestamp) -> Option<SequenceNumber> {
-        self.first().filter(|(expiry, _)| expiry.has_come(now)).map(|(_, number)| number)
+    /// The message that expired first, of those up to a number.
+    fn first_expired(&self, now: Timestamp, through: SequenceNumber) -> Option<SequenceNumber> {
+        let mut expired = self.0.iter().take_while(|(expiry, _)| expiry.has_come(now));
+        expired.find(|&&(_, number)| number <= through).map(|&(_, number)| number)
     }
 }
 
@@ -82,7 +84,9 @@ impl Namespace {
     pub(super) fn sweep_queue(&mut self, step: &mut Step<'_>, queue_id: EntityId) {
         loop {
             let Some(queue) = self.queues.get_mut(&queue_id) else { return };
-            let Some(number) = queue.expiring.first_expired(step.now.utc) else { break };
+            let Some(number) = queue.expiring.first_expired(step.now.utc, queue.last_sequence_number) else {
+                break;
+            };
             if !step.may_go_on() {
                 break;
             }
@@ -117,17 +121,19 @@ impl Namespace {
         loop {
             let Some(queue) = self.queues.get_mut(&queue_id) else { return true };
             let scope = queue.settings.message_session_expiration;
+            let durable_through = queue.durable_through;
             let Some(session) = queue.message_sessions.get_mut(slot) else { return true };
-            let expired = session.expiring.as_ref().and_then(|expiring| expiring.first_expired(step.now.utc));
+            // What is not durable yet cannot be handed out, and expires nothing else either.
+            let first_expired = |expiring: &Expiring| expiring.first_expired(step.now.utc, durable_through);
+            let expired = session.expiring.as_deref().and_then(first_expired);
             if expired.is_some() && scope == MessageSessionExpiration::MessageSession {
                 let last = session.messages.last().unwrap_or_default();
                 session.expired_through = session.expired_through.max(last);
             }
-            let durable_through = queue.durable_through;
             let next = session
                 .next_available(durable_through, &queue.messages)
                 .filter(|&next| next <= session.expired_through)
-                .or(expired.filter(|&number| number <= durable_through));
+                .or(expired);
             let Some(number) = next else { return true };
             if !step.may_go_on() {
                 self.unfinished.insert(Unfinished::Expiring(queue_id, slot));

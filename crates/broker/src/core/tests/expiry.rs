@@ -194,3 +194,43 @@ fn a_large_message_session_expires_in_bounded_steps() {
     assert_eq!(granted(&seen)[0].1, "b");
     assert_eq!(broker.namespace.counts(queue).active, 1);
 }
+
+fn send_and_forget(broker: &mut Broker, queue: EntityId, sent: IncomingMessage) {
+    let messages = [sent].into();
+    broker.run(Command::Enqueue(Enqueue {
+        entity: queue,
+        messages,
+        connection: connection(99),
+        request: None,
+    }));
+}
+
+/// B-58: the message that expired first is not durable and cannot go yet; the other one can.
+#[test]
+fn an_expired_message_is_not_delivered_while_another_one_waits_to_expire() {
+    let (mut broker, queue) = queue_with(|queue| {
+        queue.requires_session = true;
+        queue.message_session_expiration = MessageSessionExpiration::Message;
+    });
+    broker.send_all(queue, vec![living(Some("a"), 10)]);
+    broker.accept(queue, 1, "a");
+    broker.hold_commits();
+    send_and_forget(&mut broker, queue, living(Some("a"), 5));
+    broker.advance(seconds(10));
+    assert_eq!(delivered(&broker.credit(1, 5)), []);
+    broker.commit();
+    assert_eq!(broker.namespace.counts(queue).active, 0);
+}
+
+/// what a crash could still undo takes nothing with it.
+#[test]
+fn a_message_that_is_not_durable_expires_no_others() {
+    let (mut broker, queue) = queue_with(|queue| queue.requires_session = true);
+    broker.send(queue, Some("a"));
+    broker.accept(queue, 1, "a");
+    broker.hold_commits();
+    send_and_forget(&mut broker, queue, living(Some("a"), 5));
+    broker.advance(seconds(10));
+    assert_eq!(delivered(&broker.credit(1, 5)), [(1, 1, 0)]);
+    assert_eq!(deliveries(&broker.commit()), []);
+}
