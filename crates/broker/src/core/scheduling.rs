@@ -48,18 +48,19 @@ impl Namespace {
                 queue.scheduled.pop_first();
                 continue;
             };
-            let message_session = queue.message_sessions.id(entry.message_session);
-            let Some(mut entry) = queue.remove(scheduled) else { continue };
-            step.out.batch.delete_message(queue_id, scheduled);
-            entry.expiry = Expiry::after(step.now.utc, entry.time_to_live());
-            entry.enqueued_at = step.now.utc;
-            entry.place = Place::Available;
-            entry.was_scheduled = true;
-            entry.message_session =
-                message_session.as_ref().map(|id| queue.message_sessions.find_or_create(id));
+            let mut active = entry.clone();
+            active.expiry = Expiry::after(step.now.utc, entry.time_to_live());
+            active.enqueued_at = step.now.utc;
+            active.place = Place::Available;
+            active.was_scheduled = true;
             let number = queue.next_sequence_number(&mut self.stale_counters);
-            step.out.batch.put_message(queue_id, number, &entry.record(message_session));
-            queue.insert(number, entry);
+            let record = active.record(queue.message_sessions.id(active.message_session));
+            step.out.batch.put_message(queue_id, number, &record);
+            step.out.batch.delete_message(queue_id, scheduled);
+            // The new one first: its message session must not be forgotten in between, nor its turn
+            // among those that wait to be accepted.
+            queue.insert(number, active);
+            queue.remove(scheduled);
             self.await_commit(step, Uncommitted::Enqueued { queue: queue_id, through: number });
         }
         self.plan_activation(queue_id);

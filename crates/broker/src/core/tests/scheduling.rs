@@ -133,3 +133,17 @@ fn a_storm_of_due_messages_is_enqueued_in_bounded_steps() {
     broker.commit();
     assert_eq!(broker.namespace.counts(queue).active, 4_000);
 }
+
+/// a message session that was released waits behind one that was not, also when what it has
+/// comes from a schedule.
+#[test]
+fn a_message_that_becomes_active_does_not_move_its_message_session_ahead() {
+    let (mut broker, queue) = Broker::with_session_queue();
+    let later = scheduled(&broker, Some("a"), 10);
+    broker.send_all(queue, vec![later]);
+    broker.accept(queue, 1, "a");
+    broker.detach(1);
+    broker.pass(Duration::from_secs(10));
+    broker.send(queue, Some("b"));
+    assert_eq!(granted(&broker.accept_next(queue, 2)), [(2, "b".to_owned())]);
+}
