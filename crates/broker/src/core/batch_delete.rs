@@ -6,6 +6,7 @@ use lockstep_model::{
 
 use super::{
     Reply,
+    defects::{Defect, is_present},
     message_state::{MessageEntry, Place},
     namespace::{Changed, Namespace, Step},
 };
@@ -27,8 +28,11 @@ impl Namespace {
         if count == 0 || count > BATCH_DELETE_MESSAGES_MAX {
             return Reply::Refused(Refusal::InvalidArgument("message-count must be between 1 and 4000"));
         }
-        let qualifies =
-            |entry: &MessageEntry| entry.place == Place::Available && entry.enqueued_at <= enqueued_until;
+        let is_free = |entry: &MessageEntry| {
+            entry.place == Place::Available
+                || (entry.place == Place::Deferred && is_present(Defect::BatchDeletionTakesDeferred))
+        };
+        let qualifies = |entry: &MessageEntry| is_free(entry) && entry.enqueued_at <= enqueued_until;
         let count = count as usize;
         let numbers: Vec<SequenceNumber> = match session {
             None => {

@@ -3,6 +3,7 @@
 use lockstep_model::{EntityId, PropertyOverlay, PropertyValue, SequenceNumber, SubQueue};
 
 use super::{
+    defects::{Defect, is_present},
     message_state::Place,
     namespace::{Namespace, Step, Uncommitted},
 };
@@ -43,7 +44,9 @@ impl Namespace {
         let slot = queue.messages.get(sequence_number).and_then(|entry| entry.message_session);
         let message_session = queue.message_sessions.id(slot);
         let Some(mut entry) = queue.remove(sequence_number) else { return };
-        step.out.batch.delete_message(queue_id, sequence_number);
+        if !is_present(Defect::DeadLetteredIsInTwoPlaces) {
+            step.out.batch.delete_message(queue_id, sequence_number);
+        }
         // The count may have risen just now, before its row was written: deleting no row is harmless.
         if entry.has_overlay_row() {
             step.out.batch.delete_overlay(queue_id, sequence_number);

@@ -5,6 +5,7 @@ use lockstep_model::{EntityId, LockToken, OutgoingLinkId, PropertyOverlay, Recei
 use super::{
     Delivery, Effect,
     deadlines::Deadline,
+    defects::{Defect, is_present},
     links::LinkKind,
     message_locks::{Lock, LockKind},
     message_state::{Expiry, Place},
@@ -27,6 +28,7 @@ impl Namespace {
             queue.take(next);
             if !queue.is_sub_queue()
                 && queue.messages.get(next).is_some_and(|entry| entry.expiry.has_come(step.now.utc))
+                && !is_present(Defect::ExpiredIsDelivered)
             {
                 queue.stop_expiring(next);
                 self.expire_message(step, queue_id, next);
@@ -241,7 +243,8 @@ impl Namespace {
         if counts {
             entry.delivery_count += 1;
             // What was put aside stays there (semantics A-126, D-36).
-            if entry.delivery_count >= max && !entry.is_deferred {
+            let allowed = max + u32::from(is_present(Defect::OneDeliveryTooMany));
+            if entry.delivery_count >= allowed && !entry.is_deferred {
                 queue.locked -= 1;
                 self.dead_letter_exhausted(step, queue_id, sequence_number, max);
                 return false;
@@ -266,7 +269,9 @@ impl Namespace {
         let Some(entry) = queue.messages.get_mut(sequence_number) else { return };
         entry.place = Place::Awaiting;
         let record = entry.record(queue.message_sessions.id(entry.message_session));
-        step.out.batch.put_message(queue_id, sequence_number, &record);
+        if !is_present(Defect::TakenBackIsNotWritten) {
+            step.out.batch.put_message(queue_id, sequence_number, &record);
+        }
         if entry.has_overlay_row() {
             step.out.batch.put_overlay(queue_id, sequence_number, &entry.overlay_record());
         }

@@ -2,11 +2,13 @@
 
 use lockstep_model::{
     BodyId, DuplicateKey, EntityId, IncomingMessage, MessageState, Refusal, SequenceNumber, SizeLimit,
+    SubQueue,
     limits::{BATCH_MESSAGES_MAX, BATCH_SIZE_BYTES_MAX},
 };
 
 use super::{
     Enqueue, Reply,
+    defects::{Defect, is_present},
     message_state::{Expiry, MessageEntry, Place},
     namespace::{Changed, Namespace, SUB_QUEUES, Step, Uncommitted},
     queue::{Queue, Settings},
@@ -51,6 +53,9 @@ impl Namespace {
         let (through, window) = (queue.last_sequence_number, queue.settings.duplicate_detection_window);
         if noted.any {
             self.await_commit(step, Uncommitted::Enqueued { queue: queue_id, through });
+            if is_present(Defect::DeliveredBeforeItsCommit) {
+                self.enqueued_is_durable(queue_id, through);
+            }
         }
         if noted.scheduled {
             self.plan_activation(queue_id);
@@ -70,7 +75,9 @@ impl Namespace {
             let queue = self.queues.get(&entity.with_sub_queue(sub_queue));
             queue.map_or(0, |queue| queue.size_bytes + queue.message_sessions.state_bytes())
         };
-        SUB_QUEUES.into_iter().map(of).sum()
+        let counts =
+            |sub_queue: &SubQueue| *sub_queue == SubQueue::Main || !is_present(Defect::DeadLettersTakeNoRoom);
+        SUB_QUEUES.into_iter().filter(counts).map(of).sum()
     }
 
     /// Messages up to `through` can be delivered.
@@ -133,7 +140,7 @@ pub(super) fn append(
 pub(super) fn is_duplicate(queue: &mut Queue, step: &mut Step<'_>, key: Option<DuplicateKey>) -> bool {
     let (Some(key), Some(window)) = (key, queue.settings.duplicate_detection_window) else { return false };
     let known = queue.duplicates.contains(key, step.now.utc, window);
-    if !known {
+    if !known || is_present(Defect::DuplicateProlongsTheWindow) {
         queue.duplicates.add(&mut step.out.batch, queue.id, key, step.now.utc, window);
     }
     known

@@ -9,6 +9,7 @@ use slab::Slab;
 use super::{
     Reply,
     deadlines::Deadline,
+    defects::{Defect, is_present},
     links::LinkKind,
     namespace::{Namespace, Step},
 };
@@ -165,6 +166,10 @@ impl Namespace {
     /// A message lock has run out: the delivery failed (semantics B-28).
     pub(super) fn expire_message_lock(&mut self, step: &mut Step<'_>, slot: LockSlot) {
         if let Some(lock) = self.unlock(slot) {
+            if is_present(Defect::ExpiryIsNotCounted) {
+                self.give_back(lock.queue, lock.sequence_number);
+                return;
+            }
             self.fail_delivery(step, lock.queue, lock.sequence_number, None);
         }
     }

@@ -18,6 +18,7 @@ mod batch_delete;
 pub mod command;
 mod dead_letter;
 mod deadlines;
+mod defects;
 mod deferral;
 mod delivery;
 mod duplicates;

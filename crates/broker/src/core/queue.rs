@@ -11,6 +11,7 @@ use lockstep_model::{
 };
 
 use super::{
+    defects::{Defect, is_present},
     duplicates::DuplicateHistory,
     expiry::Expiring,
     message_session::MessageSessions,
@@ -194,7 +195,7 @@ impl Queue {
     /// Makes a message available, at its old position; one that was put aside goes back there.
     pub(super) fn make_available(&mut self, sequence_number: SequenceNumber) {
         let Some(entry) = self.messages.get_mut(sequence_number) else { return };
-        if entry.is_deferred {
+        if entry.is_deferred && !is_present(Defect::AbandonedDeferredReturns) {
             entry.place = Place::Deferred;
             return;
         }

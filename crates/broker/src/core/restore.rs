@@ -9,6 +9,7 @@ use lockstep_model::{
 use lockstep_store::{CounterRecord, DuplicateRecord, MessageOverlayRecord, MessageRecord, NamespaceRecord};
 
 use super::{
+    defects::{Defect, is_present},
     message_session::state_blob::StateBlob,
     message_state::{Expiry, MessageEntry, Place},
     namespace::Namespace,
@@ -54,6 +55,9 @@ impl Namespace {
     /// A message.
     pub fn restore_message(&mut self, id: EntityId, sequence_number: SequenceNumber, record: MessageRecord) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
+        if record.state == MessageState::Scheduled && is_present(Defect::ScheduledIsLostAtStart) {
+            return;
+        }
         self.next_body = self.next_body.max(BodyId(record.body.0 + 1));
         self.restored_bodies.get_or_insert_default().insert(record.body);
         let slot = record.message_session.as_ref().map(|id| queue.message_sessions.find_or_create(id));
@@ -67,6 +71,9 @@ impl Namespace {
             place: match record.state {
                 MessageState::Active => Place::Available,
                 MessageState::Deferred => Place::Deferred,
+                MessageState::Scheduled if is_present(Defect::ScheduledIsActiveAfterStart) => {
+                    Place::Available
+                }
                 MessageState::Scheduled => Place::Scheduled,
             },
             message_session: slot,
@@ -92,7 +99,9 @@ impl Namespace {
 
     /// A message-id that an entity remembers.
     pub fn restore_duplicate(&mut self, id: EntityId, record: DuplicateRecord) {
-        if let Some(queue) = self.queues.get_mut(&id) {
+        if let Some(queue) = self.queues.get_mut(&id)
+            && !is_present(Defect::DuplicatesForgottenAtStart)
+        {
             queue.duplicates.restore(record);
         }
     }

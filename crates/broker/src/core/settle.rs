@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet;
 
 use super::{
     Reply, SettleVia,
+    defects::{Defect, is_present},
     links::LinkKind,
     message_locks::{Lock, LockKind, LockSlot},
     message_state::Place,
@@ -97,6 +98,9 @@ impl Namespace {
                     queue.locked -= 1;
                 }
                 self.move_to_dead_letter(step, queue_id, number, properties);
+            }
+            Settlement::Release if is_present(Defect::ReleaseIsCounted) => {
+                self.fail_delivery(step, queue_id, number, None);
             }
             Settlement::Release => self.give_back(queue_id, number),
             Settlement::Defer(properties) => self.defer(step, queue_id, number, properties),
@@ -218,7 +222,11 @@ impl Namespace {
         connection: ConnectionId,
     ) -> Result<(LockSlot, Lock), Refusal> {
         match lock.kind {
-            LockKind::Message { deadline, .. } if deadline > now.mono || self.is_renewed(&lock) => {
+            LockKind::Message { deadline, .. }
+                if deadline > now.mono
+                    || self.is_renewed(&lock)
+                    || is_present(Defect::ExpiredLockSettles) =>
+            {
                 Ok((slot, lock))
             }
             LockKind::Message { .. } | LockKind::Reserved { .. } | LockKind::HeldBack { .. } => {

@@ -24,6 +24,7 @@ use super::MessageSessionSlot;
 use crate::core::{
     Attach, AttachGrant, Effect, HolderClaim, LinkIdentity, Reply,
     deadlines::Deadline,
+    defects::{Defect, is_present},
     links::{Link, LinkKind},
     message_locks::LockKind,
     namespace::{Changed, Namespace, Returning, Step, Unfinished},
@@ -174,6 +175,9 @@ impl Namespace {
             if let Some(lock) = self.locks.remove(slot) {
                 self.give_back(lock.queue, lock.sequence_number);
             }
+        }
+        if is_present(Defect::HoldOutlivesItsLink) {
+            return;
         }
         self.free_session(queue, hold.slot);
     }

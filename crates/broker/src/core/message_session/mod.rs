@@ -21,6 +21,7 @@ use slab::Slab;
 
 use self::{listing::SortedIds, sequence_list::SequenceList, state_blob::StateBlob};
 use super::{
+    defects::{Defect, is_present},
     expiry::Expiring,
     message_state::{MessageIndex, Place},
 };
@@ -116,14 +117,16 @@ impl MessageSession {
         durable_through: SequenceNumber,
         messages: &MessageIndex,
     ) -> Option<SequenceNumber> {
-        if let Some(&first) = self.returned.as_ref().and_then(|returned| returned.first()) {
+        if let Some(&first) = self.returned.as_ref().and_then(|returned| returned.first())
+            && !is_present(Defect::AbandonedGoesToTheTail)
+        {
             return Some(first).filter(|&next| next <= durable_through);
         }
         loop {
-            let next = self.messages.first_from(self.delivered_through.next())?;
-            if next > durable_through {
-                return None;
-            }
+            let next = self.messages.first_from(self.delivered_through.next());
+            let Some(next) = next.filter(|&next| next <= durable_through) else {
+                return self.returned.as_ref().and_then(|returned| returned.first()).copied();
+            };
             if messages.get(next).is_some_and(|entry| entry.place == Place::Available) {
                 return Some(next);
             }
@@ -349,7 +352,7 @@ impl MessageSessions {
         messages: &MessageIndex,
     ) {
         let Some(session) = self.slots.get_mut(slot.key()) else { return };
-        let is_free = session.holder.is_none();
+        let is_free = session.holder.is_none() || is_present(Defect::TwoHolders);
         let head = if is_free { session.next_available(durable_through, messages) } else { None };
         if head == session.eligible_head {
             return;

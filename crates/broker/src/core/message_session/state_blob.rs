@@ -11,6 +11,7 @@ use lockstep_store::MessageSessionRecord;
 use super::MessageSessionSlot;
 use crate::core::{
     HolderClaim, Reply, StateValue,
+    defects::{Defect, is_present},
     namespace::{Namespace, Step, Uncommitted},
 };
 
@@ -78,7 +79,9 @@ impl Namespace {
         let max_bytes = queue.settings.max_message_size_bytes;
         let Some(bytes) = state else {
             if queue.message_sessions.get(slot).is_some_and(|held| held.state.is_some()) {
-                step.out.batch.delete_message_session(entity, session);
+                if !is_present(Defect::RemovedStateReturns) {
+                    step.out.batch.delete_message_session(entity, session);
+                }
                 queue.message_sessions.set_state(slot, None);
             }
             return Reply::Done;
@@ -94,7 +97,8 @@ impl Namespace {
         }
         let record = MessageSessionRecord { updated_at: step.now.utc, state: bytes.clone() };
         step.out.batch.put_message_session(entity, session, &record);
-        let uncommitted = Some((step.commit, bytes));
+        let uncommitted =
+            Some((step.commit, bytes)).filter(|_| !is_present(Defect::StateIsServedBeforeItsCommit));
         let now = step.now.utc;
         let blob = StateBlob { size_bytes, uncommitted, ..StateBlob::new(now) };
         queue.message_sessions.set_state(slot, Some(blob));

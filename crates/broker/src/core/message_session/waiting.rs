@@ -8,6 +8,7 @@ use super::MessageSessionSlot;
 use crate::core::{
     Attach, Effect, LinkIdentity,
     deadlines::Deadline,
+    defects::{Defect, is_present},
     links::LinkKind,
     namespace::{Changed, Namespace, Step},
 };
@@ -60,8 +61,11 @@ impl Namespace {
         let Some(session) = queue.message_sessions.get(slot) else { return };
         if let Some(holder) = session.holder {
             self.dispatch_to_holder(step, holder);
-            return;
+            if !is_present(Defect::TwoHolders) {
+                return;
+            }
         }
+        let Some(queue) = self.queues.get_mut(&queue_id) else { return };
         queue.message_sessions.refresh(slot, queue.durable_through, &queue.messages);
         queue.message_sessions.tidy_up(slot);
     }

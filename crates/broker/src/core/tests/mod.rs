@@ -14,7 +14,6 @@ mod model;
 mod peeking;
 mod plain_queue;
 mod redelivery;
-mod reference;
 mod restart;
 mod scheduling;
 mod sending;
