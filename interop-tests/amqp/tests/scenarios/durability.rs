@@ -16,13 +16,17 @@ use lockstep_interop_amqp::{
 };
 
 use crate::{
+    fates::{Fates, Trade},
     locks::message_session,
     suite::{Scenario, scenarios},
 };
 
 scenarios![a_broker_killed_at_any_moment_keeps_its_word];
 
-const ROUNDS: usize = 6;
+/// How often the broker is killed, unless [`KILLS_VARIABLE`] says otherwise.
+const KILLS: usize = 20;
+/// Names another number of kills.
+const KILLS_VARIABLE: &str = "LOCKSTEP_KILLS";
 /// Sends under way at a time.
 const WINDOW: usize = 8;
 /// Messages that a lane may be behind, so that every one of them is drained and filled in turn.
@@ -249,7 +253,7 @@ fn until_the_kill(seed: &mut u64) -> Duration {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;
-    Duration::from_millis(500 + *seed % 1_000)
+    Duration::from_millis(200 + *seed % 1_000)
 }
 
 fn a_broker_killed_at_any_moment_keeps_its_word(s: &Scenario) -> Outcome {
@@ -259,22 +263,29 @@ fn a_broker_killed_at_any_moment_keeps_its_word(s: &Scenario) -> Outcome {
         ["a", "b", "c"].map(|id| Lane::new(Kind::MessageSession(id), queue.to_owned())).into();
     lanes.push(Lane::new(Kind::PeekLock, format!("{queue}.peek_lock")));
     lanes.push(Lane::new(Kind::ReceiveAndDelete, format!("{queue}.receive_and_delete")));
+    let fates: Vec<Fates> =
+        [(Trade::Settling, "settling"), (Trade::Scheduling, "scheduling"), (Trade::Repeating, "repeating")]
+            .map(|(trade, name)| Fates::new(trade, format!("{queue}.{name}")))
+            .into();
+    let kills = match std::env::var(KILLS_VARIABLE) {
+        Ok(text) => text.parse().map_err(|_| Failed::new(format!("{KILLS_VARIABLE} is no number")))?,
+        Err(_) => KILLS,
+    };
     let mut seed = utc_millis().unsigned_abs() | 1;
     let first_seed = seed;
-    for round in 0..ROUNDS {
+    for round in 0..kills {
         let killed = AtomicBool::new(false);
         let too_early: Vec<Failed> = std::thread::scope(|scope| {
             let (broker, killed) = (&broker, &killed);
-            let workers: Vec<_> = lanes
-                .iter()
-                .flat_map(|lane| {
-                    let watched = move |work: Outcome| work.err().filter(|_| !killed.load(Ordering::Acquire));
-                    [
-                        scope.spawn(move || watched(lane.produce(broker, killed))),
-                        scope.spawn(move || watched(lane.consume(broker, killed))),
-                    ]
-                })
-                .collect();
+            let watched = move |work: Outcome| work.err().filter(|_| !killed.load(Ordering::Acquire));
+            let mut workers = Vec::new();
+            for lane in &lanes {
+                workers.push(scope.spawn(move || watched(lane.produce(broker, killed))));
+                workers.push(scope.spawn(move || watched(lane.consume(broker, killed))));
+            }
+            for fates in &fates {
+                workers.push(scope.spawn(move || watched(fates.work(broker, killed))));
+            }
             wait_for_time_to_pass(until_the_kill(&mut seed));
             killed.store(true, Ordering::Release);
             broker.kill();
@@ -285,8 +296,12 @@ fn a_broker_killed_at_any_moment_keeps_its_word(s: &Scenario) -> Outcome {
         }
         broker.restart()?;
     }
-    for lane in &lanes {
-        lane.audit(&broker, ROUNDS).map_err(|failed| Failed::new(format!("seed {first_seed}: {failed}")))?;
+    let lanes = lanes.iter().map(|lane| lane.audit(&broker, kills));
+    let fates = fates.iter().map(|fates| fates.audit(&broker));
+    let failed: Vec<_> =
+        lanes.chain(fates).filter_map(Result::err).map(|failed| failed.to_string()).collect();
+    if failed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    Err(Failed::new(format!("seed {first_seed}: {}", failed.join("\n"))))
 }

@@ -12,6 +12,7 @@ mod connections;
 mod cycles;
 mod deferral;
 mod durability;
+mod fates;
 mod generic_clients;
 mod hostile;
 mod large_messages;
