@@ -55,7 +55,7 @@ pub(crate) fn scan_message() -> Work {
 }
 
 const CONTEXT: message_mapping::IncomingContext = message_mapping::IncomingContext {
-    detects_duplicates: false,
+    duplicates: message_mapping::DuplicateDetection::Off,
     now: Timestamp::from_unix_millis(1_700_000_000_000),
 };
 

@@ -6,6 +6,11 @@ use std::time::Duration;
 pub const MESSAGE_SESSION_ID_CHARS_MAX: usize = 128;
 /// Characters of a message-id of type string (semantics B-7).
 pub const MESSAGE_ID_CHARS_MAX: usize = 128;
+/// Bytes of one application property, name and value as encoded (semantics B-7).
+pub const MESSAGE_PROPERTY_SIZE_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of the sections `message-annotations`, `properties` and `application-properties` of a
+/// message that is sent, together (semantics B-7).
+pub const MESSAGE_PROPERTIES_SIZE_BYTES_MAX: usize = 64 * 1024;
 /// Characters of an entity name (semantics B-99).
 pub const ENTITY_NAME_CHARS_MAX: usize = 260;
 /// Default of an entity's `max_message_size_bytes` (Azure Standard: 256 KiB; semantics B-6).

@@ -8,7 +8,9 @@ use lockstep_amqp::message::{
     encode_batch, map_section_entries, scan, split_batch,
 };
 use lockstep_model::{LockToken, PropertyOverlay, PropertyValue, SequenceNumber, Timestamp};
-use lockstep_protocol::message_mapping::{DeliveryFacts, IncomingContext, incoming, outgoing, outgoing_whole};
+use lockstep_protocol::message_mapping::{
+    DeliveryFacts, DuplicateDetection, IncomingContext, incoming, outgoing, outgoing_whole,
+};
 
 use crate::input::Input;
 
@@ -31,7 +33,11 @@ pub(super) fn message(data: &[u8]) {
         _ => 1,
     };
     let context = IncomingContext {
-        detects_duplicates: choice & 16 != 0,
+        duplicates: match choice & 48 {
+            0 => DuplicateDetection::Off,
+            16 => DuplicateDetection::ByMessageId,
+            _ => DuplicateDetection::ByPartitionAndMessageId,
+        },
         now: Timestamp::from_unix_millis(1_700_000_000_000),
     };
     let Ok(messages) = incoming(payload, format, context, &mut || [7; 16]) else { return };

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use lockstep_amqp::message::{Sections, decode_header, map_section_entries, scan, split_batch, text_key};
-use lockstep_model::{DuplicateKey, IncomingMessage, IncomingMessages, Refusal, Timestamp, limits};
+use lockstep_model::{
+    DuplicateKey, IncomingMessage, IncomingMessages, QueueDescription, Refusal, Timestamp, limits,
+};
 use sha2::{Digest, Sha256};
 
 use super::{malformed, raw_properties::RawProperties};
@@ -24,9 +26,31 @@ const TIMESTAMP: u8 = 0x83;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IncomingContext {
     /// Whether the entity looks for duplicates: then message-ids are hashed.
-    pub detects_duplicates: bool,
+    pub duplicates: DuplicateDetection,
     /// The time at which the messages came.
     pub now: Timestamp,
+}
+
+/// What makes a message the duplicate of another (semantics B-63).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DuplicateDetection {
+    /// Nothing: the entity does not look for them.
+    Off,
+    /// The same message-id.
+    ByMessageId,
+    /// The same message-id and the same partition: on a partitioned entity, the same session id,
+    /// or partition key where there is none.
+    ByPartitionAndMessageId,
+}
+
+impl From<&QueueDescription> for DuplicateDetection {
+    fn from(description: &QueueDescription) -> Self {
+        match (description.requires_duplicate_detection, description.enable_partitioning) {
+            (false, _) => Self::Off,
+            (true, false) => Self::ByMessageId,
+            (true, true) => Self::ByPartitionAndMessageId,
+        }
+    }
 }
 
 /// The messages of one delivery from a sender: one, or those of a batch in their order. What an
@@ -87,10 +111,17 @@ pub(super) fn examine(
         None => None,
     };
     // Walked through now, so that deliveries never meet a broken entry.
-    for map in [&sections.delivery_annotations, &sections.application_properties] {
-        if let Some(map) = section(map) {
-            map_section_entries(map).map_err(malformed)?;
-        }
+    if let Some(map) = section(&sections.delivery_annotations) {
+        map_section_entries(map).map_err(malformed)?;
+    }
+    if let Some(map) = section(&sections.application_properties) {
+        check_application_properties(map)?;
+    }
+    let of_the_message =
+        [&sections.message_annotations, &sections.properties, &sections.application_properties];
+    let bytes: usize = of_the_message.into_iter().filter_map(section).map(<[u8]>::len).sum();
+    if bytes > limits::MESSAGE_PROPERTIES_SIZE_BYTES_MAX {
+        return Err(Refusal::InvalidArgument("properties and annotations of a message are at most 64 KiB"));
     }
     let annotations = match section(&sections.message_annotations) {
         Some(annotations) => read_annotations(annotations)?,
@@ -110,7 +141,14 @@ pub(super) fn examine(
     match properties.message_id {
         Some(message_id) => {
             check_message_id(message_id)?;
-            message.duplicate_key = context.detects_duplicates.then(|| duplicate_key(message_id));
+            message.duplicate_key = match context.duplicates {
+                DuplicateDetection::Off => None,
+                DuplicateDetection::ByMessageId => Some(duplicate_key(message_id, None)),
+                DuplicateDetection::ByPartitionAndMessageId => {
+                    let session = message.message_session.as_ref().map(|id| id.as_str());
+                    Some(duplicate_key(message_id, session.or(message.partition_key.as_deref())))
+                }
+            };
             message.encoded = encoded;
         }
         None => {
@@ -143,6 +181,16 @@ fn time_to_live(
         }
         (ttl, _) => Ok(ttl),
     }
+}
+
+/// Whether they can be read, and none is too large (semantics B-7).
+fn check_application_properties(section: &[u8]) -> Result<(), Refusal> {
+    for (key, value) in map_section_entries(section).map_err(malformed)? {
+        if key.len() + value.len() > limits::MESSAGE_PROPERTY_SIZE_BYTES_MAX {
+            return Err(Refusal::InvalidArgument("an application property has at most 32 KiB"));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn read_timestamp(encoded: &[u8]) -> Option<Timestamp> {
@@ -191,9 +239,13 @@ fn read_annotations(section: &[u8]) -> Result<Annotations<'_>, Refusal> {
 }
 
 /// Equal for equal message-ids, whatever the width in which they were sent; ids of different types
-/// are different (semantics G-19).
-fn duplicate_key(message_id: &[u8]) -> DuplicateKey {
+/// are different (semantics G-19). So are those of different partitions.
+fn duplicate_key(message_id: &[u8], partition: Option<&str>) -> DuplicateKey {
     let mut hash = Sha256::new();
+    if let Some(partition) = partition {
+        // The length keeps the partition apart from the id.
+        hash.update([b"p", &(partition.len() as u64).to_be_bytes()[..], partition.as_bytes()].concat());
+    }
     match message_id {
         [0xa1, _, text @ ..] | [0xb1, _, _, _, _, text @ ..] => hash.update([b"s", text].concat()),
         [0xa0, _, bytes @ ..] | [0xb0, _, _, _, _, bytes @ ..] => hash.update([b"b", bytes].concat()),

@@ -153,8 +153,10 @@ mod tests {
     }
 
     /// A message with a message-id of the given bytes before and in its one data section.
-    const CONTEXT: IncomingContext =
-        IncomingContext { detects_duplicates: false, now: lockstep_model::Timestamp::from_unix_millis(0) };
+    const CONTEXT: IncomingContext = IncomingContext {
+        duplicates: crate::message_mapping::DuplicateDetection::Off,
+        now: lockstep_model::Timestamp::from_unix_millis(0),
+    };
 
     fn message(with_id: bool, body_bytes: usize) -> Bytes {
         let mut message = BytesMut::new();

@@ -9,7 +9,7 @@ mod large;
 mod outgoing;
 mod raw_properties;
 
-pub use incoming::{IncomingContext, incoming, incoming_single};
+pub use incoming::{DuplicateDetection, IncomingContext, incoming, incoming_single};
 pub use large::LargeMessage;
 pub use outgoing::{
     DeliveryFacts, Outgoing, head, outgoing, outgoing_first_part, outgoing_whole, outgoing_without_body,

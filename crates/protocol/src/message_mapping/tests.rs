@@ -15,7 +15,7 @@ use lockstep_model::{
 use super::*;
 
 const CONTEXT: IncomingContext =
-    IncomingContext { detects_duplicates: false, now: Timestamp::from_unix_millis(0) };
+    IncomingContext { duplicates: DuplicateDetection::Off, now: Timestamp::from_unix_millis(0) };
 const GENERATED: &str = "abababababababababababababababab";
 
 /// Sections of a message, in their order; body and footer as raw bytes.
@@ -273,7 +273,7 @@ mod incoming_messages {
     /// Semantics G-19.
     #[test]
     fn equal_message_ids_have_equal_keys_whatever_their_width() {
-        let context = IncomingContext { detects_duplicates: true, ..CONTEXT };
+        let context = IncomingContext { duplicates: DuplicateDetection::ByMessageId, ..CONTEXT };
         let key = |properties: &[u8]| {
             let message = [&[0x00, 0x53, section::PROPERTIES][..], properties].concat();
             incoming(message.into(), 0, context, &mut || [0; 16]).expect("good")[0].duplicate_key
@@ -293,6 +293,53 @@ mod incoming_messages {
                 .duplicate_key,
             None
         );
+    }
+
+    /// Semantics B-63, A-134.
+    #[test]
+    fn on_a_partitioned_entity_a_duplicate_has_the_same_key_too() {
+        let key_in = |duplicates, session: Option<&str>, partition: Option<&str>| {
+            let parts = Parts {
+                message_annotations: partition
+                    .map(|key| symbols(&[("x-opt-partition-key", Value::string(key))])),
+                properties: Some(Properties { group_id: session.map(Into::into), ..with_id() }),
+                ..Parts::default()
+            };
+            let context = IncomingContext { duplicates, ..CONTEXT };
+            incoming(parts.encode(), 0, context, &mut || [0; 16]).expect("good")[0].duplicate_key
+        };
+        let (one, many) = (DuplicateDetection::ByMessageId, DuplicateDetection::ByPartitionAndMessageId);
+        let plain = key_in(one, None, None);
+        assert_eq!([key_in(one, Some("a"), None), key_in(one, None, Some("b"))], [plain, plain]);
+        assert_eq!(key_in(many, None, None), plain);
+        assert_eq!(key_in(many, Some("a"), None), key_in(many, None, Some("a")));
+        assert_eq!(key_in(many, Some("a"), Some("a")), key_in(many, Some("a"), None));
+        let keys = [plain, key_in(many, Some("a"), None), key_in(many, Some("b"), None)];
+        assert!((1..keys.len()).all(|at| !keys[..at].contains(&keys[at])), "{keys:?}");
+    }
+
+    /// Semantics B-7.
+    #[test]
+    fn properties_over_their_limits_are_refused() {
+        let send = |application: &[usize], annotation: usize| {
+            let text = |bytes: usize| Value::string(&"v".repeat(bytes));
+            let keys: Vec<String> = (0..application.len()).map(|n| format!("k{n}")).collect();
+            let application = application.iter().zip(&keys).map(|(&bytes, key)| (&**key, text(bytes)));
+            let parts = Parts {
+                message_annotations: (annotation > 0).then(|| symbols(&[("own", text(annotation))])),
+                properties: Some(with_id()),
+                application_properties: Some(strings(&application.collect::<Vec<_>>())),
+                ..Parts::default()
+            };
+            incoming(parts.encode(), 0, CONTEXT, &mut || [0; 16]).map(drop)
+        };
+        const PROPERTY: usize = limits::MESSAGE_PROPERTY_SIZE_BYTES_MAX;
+        // A key of two characters takes four bytes, the value five more than its text.
+        assert_eq!(send(&[PROPERTY - 9], 0), Ok(()));
+        assert!(matches!(send(&[PROPERTY - 8], 0), Err(Refusal::InvalidArgument(_))));
+        assert_eq!(send(&[30_000, 30_000], 4_000), Ok(()));
+        assert!(matches!(send(&[30_000, 30_000, 6_000], 0), Err(Refusal::InvalidArgument(_))));
+        assert!(matches!(send(&[30_000], 36_000), Err(Refusal::InvalidArgument(_))));
     }
 
     #[test]

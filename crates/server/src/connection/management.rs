@@ -16,7 +16,8 @@ use lockstep_model::{
 use lockstep_protocol::{
     management::{self, ManagementOperation, ManagementRequest, Response},
     message_mapping::{
-        DeliveryFacts, IncomingContext, incoming_single, outgoing_whole, outgoing_without_body,
+        DeliveryFacts, DuplicateDetection, IncomingContext, incoming_single, outgoing_whole,
+        outgoing_without_body,
     },
 };
 
@@ -202,10 +203,8 @@ impl Connection {
         info: &EntityInfo,
     ) -> Result<Vec<IncomingMessage>, Refusal> {
         let ManagementOperation::Schedule { messages } = operation else { return Ok(Vec::new()) };
-        let context = IncomingContext {
-            detects_duplicates: info.description.requires_duplicate_detection,
-            now: self.now.utc,
-        };
+        let context =
+            IncomingContext { duplicates: DuplicateDetection::from(&info.description), now: self.now.utc };
         let random = &mut self.random;
         let mut read = |message: &Bytes| {
             let message = incoming_single(message.clone(), context, &mut || random.next_uuid())?;

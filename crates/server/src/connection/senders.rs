@@ -10,7 +10,7 @@ use lockstep_broker::{
     runtime::EntityInfo,
 };
 use lockstep_model::{EntityAddress, Feature, Refusal, RequestId, SizeLimit};
-use lockstep_protocol::message_mapping::{self, IncomingContext};
+use lockstep_protocol::message_mapping::{self, DuplicateDetection, IncomingContext};
 
 use super::{Connection, LinkBinding, requests::Pending};
 
@@ -72,11 +72,11 @@ impl Connection {
 
     /// How the messages of a sender are to be read.
     pub(super) fn incoming_context(&self, link: LinkId) -> IncomingContext {
-        let detects_duplicates = match self.links.get(&link) {
-            Some(LinkBinding::Sender(sender)) => sender.entity.description.requires_duplicate_detection,
-            _ => false,
+        let duplicates = match self.links.get(&link) {
+            Some(LinkBinding::Sender(sender)) => DuplicateDetection::from(&sender.entity.description),
+            _ => DuplicateDetection::Off,
         };
-        IncomingContext { detects_duplicates, now: self.now.utc }
+        IncomingContext { duplicates, now: self.now.utc }
     }
 
     /// The request of a message that is handed to the broker.

@@ -222,17 +222,19 @@ fn a_large_message_that_a_stop_cuts_off_is_not_deleted() {
     world.connect("PLAIN", ROOT).takes_whole(8 * MIB);
 }
 
-/// A message of so many bytes of the message session "s", without a message-id, with properties of
+/// A message of so many bytes of the message session "s", without a message-id, with annotations of
 /// more than a row.
 fn with_much_before_the_body(bytes: usize) -> Bytes {
-    let mut message = large(0).slice(..19).to_vec();
+    let properties = large(0).slice(..19);
     let body = [0x00, 0x53, 0x75, 0xa0, 1, 7];
-    let value = bytes - message.len() - body.len() - 20;
-    message.extend([0x00, 0x53, 0x74, 0xd1]);
+    let value = bytes - properties.len() - body.len() - 20;
+    // Properties have a limit of their own; delivery-annotations have none.
+    let mut message = vec![0x00, 0x53, 0x71, 0xd1];
     message.extend((value as u32 + 12).to_be_bytes());
-    message.extend([0, 0, 0, 2, 0xa1, 1, b'k', 0xb1]);
+    message.extend([0, 0, 0, 2, 0xa3, 1, b'k', 0xb1]);
     message.extend((value as u32).to_be_bytes());
     message.resize(message.len() + value, b'v');
+    message.extend(properties);
     message.extend(body);
     assert_eq!(message.len(), bytes);
     message.into()
@@ -274,7 +276,7 @@ fn a_large_message_without_its_whole_head_in_the_first_row_is_given() {
     });
     let encoded = with_much_before_the_body(LARGE + 1);
     let context = message_mapping::IncomingContext {
-        detects_duplicates: false,
+        duplicates: message_mapping::DuplicateDetection::Off,
         now: lockstep_model::Timestamp::from_unix_millis(0),
     };
     let messages = message_mapping::incoming(encoded, 0, context, &mut || [1; 16]).expect("a message");
