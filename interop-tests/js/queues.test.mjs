@@ -264,28 +264,6 @@ suite("queues", (scenario) => {
     assert.ok(Date.now() - started < 15_000);
   });
 
-  scenario("deferral_is_refused_by_name", async ({ client, queue }) => {
-    await sendPlain(client, queue, "m1");
-    const receiver = client.createReceiver(queue);
-    const message = await receiveOne(receiver);
-    assert.match((await failure(receiver.deferMessage(message))).message, /defer/i);
-    assert.match((await failure(receiver.receiveDeferredMessages(message.sequenceNumber))).message, /defer/i);
-    assert.deepEqual(bodies(await client.createReceiver(queue).peekMessages(10)), ["m1"]);
-  });
-
-  scenario("scheduling_is_refused_by_name", async ({ client, queue }) => {
-    const due = new Date(Date.now() + 3_600_000);
-    const sender = client.createSender(queue);
-    assert.match((await failure(sender.scheduleMessages({ body: "m1" }, due))).message, /schedul/i);
-    const annotated = sender.sendMessages({ body: "m2", scheduledEnqueueTimeUtc: due });
-    assert.match((await failure(annotated)).message, /schedul/i);
-    await sendPlain(client, queue, "m3");
-    const peeked = await client.createReceiver(queue).peekMessages(10);
-    assert.deepEqual(bodies(peeked), ["m3"]);
-    const cancelled = sender.cancelScheduledMessages(peeked[0].sequenceNumber);
-    assert.match((await failure(cancelled)).message, /schedul/i);
-  });
-
   scenario("a_session_id_on_a_plain_queue_is_carried", async ({ client, queue }) => {
     await client.createSender(queue).sendMessages({ body: "m1", sessionId: "carried" });
     assert.equal((await receiveOne(client.createReceiver(queue))).sessionId, "carried");

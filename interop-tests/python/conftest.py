@@ -60,6 +60,13 @@ def client(broker):
         yield one
 
 
+@pytest.fixture
+def unretried(broker):
+    """A client for refusals: a usual one repeats some of them for seconds before it tells."""
+    with broker.client(retry_total=0) as one:
+        yield one
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

@@ -1,6 +1,5 @@
 """Sending, receiving and settling on queues without message sessions."""
 
-import datetime
 import time
 
 import pytest
@@ -290,33 +289,6 @@ def test_an_unknown_queue_is_not_found_quickly(broker):
                 with client.get_queue_receiver("no-such-queue", session_id=session_id, max_wait_time=60):
                     pass
         assert time.monotonic() - started < 15
-
-
-def test_deferral_is_refused_by_name(client, queue):
-    send(client, queue, "m1")
-    with client.get_queue_receiver(queue) as receiver:
-        message = receive_one(receiver)
-        with pytest.raises(ServiceBusError, match="(?i)defer"):
-            receiver.defer_message(message)
-        with pytest.raises(ServiceBusError, match="(?i)defer"):
-            receiver.receive_deferred_messages([message.sequence_number])
-    with client.get_queue_receiver(queue) as receiver:
-        peeked = receiver.peek_messages(10, sequence_number=1)
-        assert bodies(peeked) == ["m1"]
-
-
-def test_scheduling_is_refused_by_name(client, queue):
-    due = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
-    with client.get_queue_sender(queue) as sender:
-        with pytest.raises(ServiceBusError, match="(?i)schedul"):
-            sender.schedule_messages(ServiceBusMessage("m1"), due)
-        with pytest.raises(ServiceBusError, match="(?i)schedul"):
-            sender.send_messages(ServiceBusMessage("m2", scheduled_enqueue_time_utc=due))
-        with pytest.raises(ServiceBusError, match="(?i)schedul"):
-            sender.cancel_scheduled_messages([1])
-        sender.send_messages(ServiceBusMessage("m3"))
-    with client.get_queue_receiver(queue) as receiver:
-        assert bodies(receiver.peek_messages(10, sequence_number=1)) == ["m3"]
 
 
 def test_a_session_id_on_a_plain_queue_is_carried(client, queue):
