@@ -21,6 +21,8 @@ pub struct Outgoing {
     pub annotations: Map,
     /// properties
     pub properties: Properties,
+    /// application-properties
+    pub application_properties: Map,
     /// The one data section.
     pub body: Bytes,
 }
@@ -51,6 +53,10 @@ impl Outgoing {
             encode_value(&mut out, &Value::Map(self.annotations.clone()));
         }
         encode_properties(&mut out, &self.properties);
+        if !self.application_properties.is_empty() {
+            out.put_slice(&[0x00, 0x53, message::section::APPLICATION_PROPERTIES]);
+            encode_value(&mut out, &Value::Map(self.application_properties.clone()));
+        }
         out.put_slice(&[0x00, 0x53, message::section::DATA]);
         encode_value(&mut out, &Value::Binary(self.body.clone()));
         out.freeze()

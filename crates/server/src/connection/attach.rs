@@ -137,6 +137,9 @@ impl Connection {
     ) -> Result<(), Refusal> {
         let entity = self.entity_for(&address, Right::Send)?;
         self.authorizer.check(&address, Right::Send, self.now.utc)?;
+        if !entity.description.status.allows_send() {
+            return Err(Refusal::EntityDisabled);
+        }
         let max_message_size_bytes = entity.description.max_message_size_bytes;
         let mut reply = accept_reply(attach, Grant::Sender { max_message_size_bytes });
         reply.parts = Some(uploads::PARTS);

@@ -11,7 +11,9 @@ mod certificates;
 mod connections;
 mod cycles;
 mod deferral;
+mod duplicates;
 mod durability;
+mod entities;
 mod fates;
 mod generic_clients;
 mod hostile;
@@ -24,6 +26,7 @@ mod order;
 mod queues;
 mod scheduling;
 mod sending;
+mod settlement;
 mod state;
 mod suite;
 mod time_to_live;
@@ -49,6 +52,9 @@ fn main() -> ExitCode {
         scheduling::SCENARIOS,
         time_to_live::SCENARIOS,
         batch_delete::SCENARIOS,
+        duplicates::SCENARIOS,
+        settlement::SCENARIOS,
+        entities::SCENARIOS,
         later_features::SCENARIOS,
         access::SCENARIOS,
         certificates::SCENARIOS,
