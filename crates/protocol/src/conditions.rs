@@ -229,14 +229,7 @@ fn text(refusal: &Refusal, context: &RefusalContext<'_>) -> String {
             format!("{} is larger than the limit of {max_bytes} bytes.", limited_subject(*limit))
         }
         Refusal::TooManyMessages => format!("A batch has at most {} messages.", limits::BATCH_MESSAGES_MAX),
-        Refusal::NotSupported(Feature::Selectors) => format!(
-            "{} not supported by this version of the broker, except on an entity that requires sessions: {}.",
-            feature_subject(Feature::Selectors),
-            jms_selector::SUPPORTED
-        ),
-        Refusal::NotSupported(feature) => {
-            format!("{} not supported by this version of the broker.", feature_subject(*feature))
-        }
+        Refusal::NotSupported(feature) => not_supported(*feature),
         Refusal::QuotaExceeded => {
             format!("The maximum entity size has been reached or exceeded for '{path}'.")
         }
@@ -268,6 +261,18 @@ fn text(refusal: &Refusal, context: &RefusalContext<'_>) -> String {
         Refusal::ServerBusy => fixed::SERVER_BUSY.into(),
         Refusal::ShuttingDown => fixed::SHUTTING_DOWN.into(),
         Refusal::Unreadable => fixed::UNREADABLE.into(),
+    }
+}
+
+fn not_supported(feature: Feature) -> String {
+    let subject = feature_subject(feature);
+    match feature {
+        Feature::Selectors => format!(
+            "{subject} not supported by this version of the broker, except on an entity that requires \
+             sessions: {}.",
+            jms_selector::SUPPORTED
+        ),
+        _ => format!("{subject} not supported by this version of the broker."),
     }
 }
 
