@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import Long from "long";
-import { bodies, failure, receive, receiveOne, sendPlain, suite } from "./harness.mjs";
+import { bodies, failure, receive, receiveOne, sendPlain, suite, waitForTimeToPass, waitUntil } from "./harness.mjs";
 
 const MIB = 1024 * 1024;
 const START = { fromSequenceNumber: Long.ONE };
@@ -11,15 +11,21 @@ const allOf = (receiver) => receiver.peekMessages(100, START);
 const deadLettersOf = (client, queue) => client.createReceiver(queue, { subQueueType: "deadLetter" });
 const range = (count, make = (n) => n) => Array.from({ length: count }, (_, n) => make(n));
 
-/** A copy of the configuration in which that queue has another status. */
-function withStatus(queue, status) {
+/** A changed copy of the configuration. */
+function configuration(queue, change) {
   const home = process.env.LOCKSTEP_INTEROP_HOME;
-  const text = fs.readFileSync(path.join(home, "lockstep.toml"), "utf8");
-  const name = `name = "${queue}"\n`;
-  assert.ok(text.includes(name));
   const file = path.join(home, `js-${queue}.toml`);
-  fs.writeFileSync(file, text.replace(name, `${name}status = "${status}"\n`));
+  fs.writeFileSync(file, change(fs.readFileSync(path.join(home, "lockstep.toml"), "utf8")));
   return file;
+}
+
+/** One in which that queue has another status. */
+function withStatus(queue, status) {
+  const name = `name = "${queue}"\n`;
+  return configuration(queue, (text) => {
+    assert.ok(text.includes(name));
+    return text.replace(name, `${name}status = "${status}"\n`);
+  });
 }
 
 suite("queue properties", (scenario) => {
@@ -112,6 +118,26 @@ suite("queue properties", (scenario) => {
     }
     const left = await allOf(s.newClient({ broker }).createReceiver(s.queue));
     assert.deepEqual(bodies(left), ["ReceiveDisabled", "Active"]);
+  });
+
+  scenario("clients_go_on_when_their_idle_links_were_detached", async (s) => {
+    // Links that are not used for a second; those that hold something are never idle.
+    const limits = "[limits]\nlink_idle_timeout_s = 1\nconnection_without_links_timeout_s = 1\n";
+    const broker = await s.ownBroker({ configuration: configuration(s.queue, (text) => limits + text) });
+    const client = s.newClient({ broker, retry: {} });
+    const sender = client.createSender(s.queue);
+    const holder = await client.acceptSession(s.queue, "held");
+    await sender.sendMessages({ body: "m1", sessionId: "held" });
+    const held = await receiveOne(holder);
+    for (const body of [0, 1]) {
+      await waitUntil(() => !sender._sender.isOpen(), undefined, "the detach of the idle sender");
+      await waitForTimeToPass(1500);
+      await sender.sendMessages({ body, sessionId: "other" });
+    }
+    await holder.completeMessage(held);
+    await sender.sendMessages({ body: "m2", sessionId: "held" });
+    assert.equal((await receiveOne(holder)).body, "m2");
+    assert.deepEqual(bodies(await receive(await client.acceptSession(s.queue, "other"), 2)), [0, 1]);
   });
 
   scenario("keys_of_a_partitioned_queue", async ({ client, queue }) => {

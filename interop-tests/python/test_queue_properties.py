@@ -211,6 +211,26 @@ def test_a_batch_to_a_partitioned_queue_is_of_one_message_session(unretried, que
         assert_nothing_arrives(receiver, 0.5)
 
 
+def test_clients_go_on_when_their_idle_links_were_detached(own_broker, queue):
+    """Links that are not used for a second; those that hold something are never idle."""
+    path = home_directory() / f"{queue}.toml"
+    limits = "[limits]\nlink_idle_timeout_s = 1\nconnection_without_links_timeout_s = 1\n"
+    path.write_text(limits + (home_directory() / "lockstep.toml").read_text())
+    broker = own_broker(configuration=path)
+    with broker.client() as client, client.get_queue_sender(queue) as sender:
+        with client.get_queue_receiver(queue, session_id="held") as holder:
+            sender.send_messages(ServiceBusMessage("m1", session_id="held"))
+            held = receive_one(holder)
+            for number in range(2):
+                wait_for_time_to_pass(2.5)
+                sender.send_messages(ServiceBusMessage(str(number), session_id="other"))
+            holder.complete_message(held)
+            sender.send_messages(ServiceBusMessage("m2", session_id="held"))
+            assert body(receive_one(holder)) == "m2"
+        with client.get_queue_receiver(queue, session_id="other") as receiver:
+            assert bodies(receive(receiver, 2)) == ["0", "1"]
+
+
 def test_unused_state_is_removed_after_its_time(client, queue):
     with client.get_queue_receiver(queue, session_id="s") as receiver:
         receiver.session.set_state(b"old")
