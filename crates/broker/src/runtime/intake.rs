@@ -63,6 +63,8 @@ struct Lanes {
     gates: Vec<Arc<Gate>>,
     /// Stands in `turns`.
     has_turn: bool,
+    /// Stands in `held`.
+    is_held: bool,
 }
 
 impl Lanes {
@@ -153,7 +155,7 @@ impl Intake {
             self.turns.push_back(connection);
         } else if lanes.is_empty() {
             self.lanes.remove(&connection);
-        } else if !self.held.contains(&connection) {
+        } else if !std::mem::replace(&mut lanes.is_held, true) {
             self.held.push_back(connection);
         }
     }
@@ -161,9 +163,9 @@ impl Intake {
     /// Ingest may be applied again: those that were held have their turns first.
     pub(super) fn release(&mut self) {
         while let Some(connection) = self.held.pop_back() {
-            if let Some(lanes) = self.lanes.get_mut(&connection)
-                && !std::mem::replace(&mut lanes.has_turn, true)
-            {
+            let Some(lanes) = self.lanes.get_mut(&connection) else { continue };
+            lanes.is_held = false;
+            if !std::mem::replace(&mut lanes.has_turn, true) {
                 self.turns.push_front(connection);
             }
         }
@@ -244,7 +246,11 @@ pub(super) fn work_of(command: &Command) -> usize {
         | Command::Sent { tokens, .. }
         | Command::RenewMessageLocks { tokens, .. } => tokens.len().max(1),
         Command::Enqueue(enqueue) => enqueue.messages.len().max(1),
-        Command::Peek { .. } | Command::ListMessageSessions { .. } => 32,
+        Command::ReceiveBySequenceNumbers(asked) => asked.sequence_numbers.len().max(1),
+        Command::CancelScheduled { sequence_numbers, .. } => sequence_numbers.len().max(1),
+        Command::DeleteMessages { count, .. } => (*count as usize).max(1),
+        Command::Peek { .. } | Command::ListMessageSessions { .. } | Command::DefineQueue { .. } => 32,
+        Command::DeleteQueue { .. } => TURN_WORK_MAX,
         _ => 1,
     }
 }
@@ -373,7 +379,15 @@ mod tests {
             link: OutgoingLinkId(1),
             tokens: vec![LockToken::from_uuid_bytes([1; 16]); 65],
         };
-        for much in [send(SMALL_BURST_BYTES_MAX + 1), returned] {
+        let deleted = Command::DeleteMessages {
+            entity: EntityId::from_raw(4),
+            count: 65,
+            enqueued_until: Timestamp::default(),
+            session: None,
+            connection: TWO,
+            request: RequestId(1),
+        };
+        for much in [send(SMALL_BURST_BYTES_MAX + 1), returned, deleted] {
             intake.push(burst(TWO, [much]));
             assert_eq!(intake.next_turn(), Some(Turn { connection: TWO, is_small: false }));
             intake.end_turn(TWO, true);
