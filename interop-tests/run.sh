@@ -7,7 +7,7 @@
 #
 # LOCKSTEP_BIN         the broker; default $CARGO_TARGET_DIR/debug/lockstep
 # LOCKSTEP_CACHE_DIR   where the client libraries are installed; default ~/.cache/lockstep
-# LOCKSTEP_INTEROP_WORKERS   test processes of the Python suite; default 4
+# LOCKSTEP_INTEROP_WORKERS   test processes of the Python suite, which mostly wait; default 6
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -14,5 +14,5 @@ install_python() {
 
 run_python() (
   cd "$here/python"
-  PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest -n "${LOCKSTEP_INTEROP_WORKERS:-4}" --dist worksteal -q
+  PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest -n "${LOCKSTEP_INTEROP_WORKERS:-6}" --dist worksteal -q
 )
