@@ -120,17 +120,23 @@ impl PropertyOverlay {
     /// Bytes of its names and values: what it adds to the size of a message, roughly.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        self.0
-            .iter()
-            .map(|(name, value)| {
-                name.len()
-                    + match value {
-                        PropertyValue::Encoded(bytes) => bytes.len(),
-                        PropertyValue::Text(text) => text.len(),
-                    }
-            })
-            .sum()
+        self.iter().map(entry_size_bytes).sum()
     }
+
+    /// The same once `newer` is laid over it.
+    #[must_use]
+    pub fn merged_size_bytes(&self, newer: &Self) -> usize {
+        let kept = self.iter().filter(|(name, _)| !newer.0.contains_key(*name));
+        kept.map(entry_size_bytes).sum::<usize>() + newer.size_bytes()
+    }
+}
+
+fn entry_size_bytes((name, value): (&str, &PropertyValue)) -> usize {
+    let value = match value {
+        PropertyValue::Encoded(bytes) => bytes.len(),
+        PropertyValue::Text(text) => text.len(),
+    };
+    name.len() + value
 }
 
 /// What a receiver says about a message it holds locked; the model side of an AMQP outcome.

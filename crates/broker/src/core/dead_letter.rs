@@ -30,6 +30,23 @@ impl Namespace {
         self.move_to_dead_letter(step, queue_id, sequence_number, &reason);
     }
 
+    /// Moves a message that has no room for the properties it was given; those are left out
+    /// (semantics B-35).
+    pub(super) fn dead_letter_oversize_header(
+        &mut self,
+        step: &mut Step<'_>,
+        queue_id: EntityId,
+        sequence_number: SequenceNumber,
+    ) {
+        let mut reason = PropertyOverlay::new();
+        reason.set(REASON, PropertyValue::Text("HeaderSizeExceeded".into()));
+        reason.set(
+            DESCRIPTION,
+            PropertyValue::Text("The properties given by settlements exceed 64 KiB together.".into()),
+        );
+        self.move_to_dead_letter(step, queue_id, sequence_number, &reason);
+    }
+
     /// Moves a message that is in no receiver's hands any more: one row goes, another comes, the
     /// body stays. It keeps its sequence number, time, count and message-session id (semantics
     /// B-38, B-41), and is available there when the move is durable.

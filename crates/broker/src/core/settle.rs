@@ -84,6 +84,12 @@ impl Namespace {
     fn carry_out(&mut self, step: &mut Step<'_>, slot: LockSlot, lock: &Lock, settlement: &Settlement) {
         self.unlock(slot);
         let (queue_id, number) = (lock.queue, lock.sequence_number);
+        if self.exceeds_header_size(settlement, lock) {
+            if let Some(queue) = self.queues.get_mut(&queue_id) {
+                queue.locked -= 1;
+            }
+            return self.dead_letter_oversize_header(step, queue_id, number);
+        }
         match settlement {
             Settlement::Complete => {
                 if let Some(queue) = self.queues.get_mut(&queue_id) {
@@ -135,28 +141,46 @@ impl Namespace {
     }
 
     /// A message in a dead-letter queue cannot be dead-lettered again; it stays locked (semantics
-    /// B-38, G-43). Neither can more properties be laid over a message than its rows may hold.
+    /// B-38, G-43). Neither can more properties be laid over a message than its rows may hold: where
+    /// it would go to the dead-letter queue for that, it may be settled.
     fn allow(&self, settlement: &Settlement, found: (LockSlot, Lock)) -> Result<(LockSlot, Lock), Refusal> {
         let lock = &found.1;
-        let properties = match settlement {
-            Settlement::DeadLetter(_) if lock.queue.sub_queue() != SubQueue::Main => {
-                return Err(Refusal::AlreadyDeadLettered);
-            }
-            Settlement::Abandon(properties)
-            | Settlement::AbandonFor(properties, _)
-            | Settlement::Defer(properties)
-            | Settlement::DeadLetter(properties) => properties,
-            Settlement::Complete | Settlement::Release => return Ok(found),
-        };
-        let entry = self.queues.get(&lock.queue).and_then(|queue| queue.messages.get(lock.sequence_number));
-        let laid_before =
-            entry.and_then(|entry| entry.overlay.as_deref()).map_or(0, PropertyOverlay::size_bytes);
-        if !properties.is_empty() && laid_before + properties.size_bytes() > OVERLAY_SIZE_BYTES_MAX {
+        if matches!(settlement, Settlement::DeadLetter(_)) && lock.queue.sub_queue() != SubQueue::Main {
+            return Err(Refusal::AlreadyDeadLettered);
+        }
+        if self.is_oversize(settlement, lock) && !self.exceeds_header_size(settlement, lock) {
             return Err(Refusal::InvalidArgument(
                 "the properties that settlements lay over a message may not exceed 64 KiB together",
             ));
         }
         Ok(found)
+    }
+
+    /// Whether a settlement lays more properties over its message than fit there.
+    fn is_oversize(&self, settlement: &Settlement, lock: &Lock) -> bool {
+        let (Settlement::Abandon(properties)
+        | Settlement::AbandonFor(properties, _)
+        | Settlement::Defer(properties)
+        | Settlement::DeadLetter(properties)) = settlement
+        else {
+            return false;
+        };
+        if properties.is_empty() {
+            return false;
+        }
+        let entry = self.queues.get(&lock.queue).and_then(|queue| queue.messages.get(lock.sequence_number));
+        let laid_before = entry.and_then(|entry| entry.overlay.as_deref());
+        let size_bytes = laid_before
+            .map_or_else(|| properties.size_bytes(), |before| before.merged_size_bytes(properties));
+        size_bytes > OVERLAY_SIZE_BYTES_MAX
+    }
+
+    /// Whether a message cannot stay in its queue with the properties that it is to keep (semantics
+    /// B-35). One that is dead-lettered anyhow, or in a sub-queue, is refused instead.
+    fn exceeds_header_size(&self, settlement: &Settlement, lock: &Lock) -> bool {
+        !matches!(settlement, Settlement::DeadLetter(_))
+            && lock.queue.sub_queue() == SubQueue::Main
+            && self.is_oversize(settlement, lock)
     }
 
     /// Whether a token stands for a live lock that may be settled this way (semantics B-24 to

@@ -9,6 +9,7 @@ use lockstep_interop_amqp::{Client, Delivery, Outcome, Outgoing, receiver, text_
 use crate::{
     locks::update_disposition,
     numbered::{settle_tokens, shown},
+    sending::rejected,
     suite::{Scenario, scenarios},
 };
 
@@ -16,6 +17,8 @@ scenarios![
     the_tokens_of_a_request_are_settled_together_or_not_at_all,
     settled_dispositions_are_carried_out_without_an_answer,
     properties_of_settlements_are_laid_over_each_other,
+    properties_of_settlements_have_a_limit,
+    limits_of_headers_and_properties,
     a_lost_lock_has_a_name_for_each_cause,
     every_way_of_dead_lettering,
     names_of_dead_letter_queues,
@@ -166,6 +169,53 @@ fn properties_of_settlements_are_laid_over_each_other(s: &Scenario) -> Outcome {
     client.close()
 }
 
+/// A message that has no room for what it is given goes to the dead-letter queue, without it.
+fn properties_of_settlements_have_a_limit(s: &Scenario) -> Outcome {
+    let queue = s.queue();
+    let mut client = s.connect()?;
+    let delivery = send_and_receive(&mut client, queue, &["1"])?.remove(0);
+    let wide = |key: &'static str, kib: usize| [(key, Value::string(&"x".repeat(kib * 1_024)))];
+    // 64 KiB in one settlement.
+    let state = client.try_settle(&delivery, abandoned(&wide("a", 65)))?;
+    assert_eq!(rejected(&state)?.0, "com.microsoft:argument-error");
+    // Nothing happened to it; its token is good. Values of several parts are none of a property.
+    assert_eq!(shown(&mut client, queue)?, [("1".to_owned(), 0, 0)]);
+    let modify = |value: Value| [("properties-to-modify", Value::Map(vec![(Value::string("b"), value)]))];
+    for value in [Value::List(vec![Value::Int(1)]), Value::string(&"x".repeat(65 * 1_024))] {
+        let response =
+            update_disposition(&mut client, queue, "abandoned", delivery.token()?, &modify(value))?;
+        assert_eq!(response.verdict(), (400, "com.microsoft:argument-error"), "{response:?}");
+    }
+    let a = [("properties-to-modify", Value::Map(vec![(Value::string("a"), wide("a", 40)[0].1.clone())]))];
+    update_disposition(&mut client, queue, "abandoned", delivery.token()?, &a)?.ok()?;
+    let receiving = client.receiver(queue, 1)?;
+    let delivery = client.receive(receiving)?;
+    // What replaces something takes its room.
+    client.try_settle(&delivery, abandoned(&wide("a", 40)))?;
+    client.credit(receiving, 1)?;
+    let delivery = client.receive(receiving)?;
+    assert_eq!(delivery.count(), 2);
+    // 64 KiB of all settlements.
+    let state = client.try_settle(&delivery, abandoned(&wide("b", 40)))?;
+    assert!(matches!(state, DeliveryState::Outcome(Terminal::Modified(_))), "{state:?}");
+    assert_eq!(shown(&mut client, queue)?, []);
+    let dead_letters = format!("{queue}/$DeadLetterQueue");
+    let dead = client.receiver(&dead_letters, 1)?;
+    let dead = client.receive(dead)?;
+    assert_eq!((dead.text(), dead.count()), ("1", 2));
+    assert_eq!(dead.message.property("DeadLetterReason"), Some(&Value::string("HeaderSizeExceeded")));
+    assert!(matches!(dead.message.property("DeadLetterErrorDescription"), Some(Value::String(_))));
+    assert!(dead.message.property("a").is_some() && dead.message.property("b").is_none());
+    // There is nowhere to go from there.
+    let b = modify(wide("b", 40)[0].1.clone());
+    for status in ["abandoned", "defered"] {
+        let response = update_disposition(&mut client, &dead_letters, status, dead.token()?, &b)?;
+        assert_eq!(response.verdict(), (400, "com.microsoft:argument-error"), "{response:?}");
+    }
+    client.complete(&dead)?;
+    client.close()
+}
+
 fn a_lost_lock_has_a_name_for_each_cause(s: &Scenario) -> Outcome {
     let queue = s.queue();
     let mut client = s.connect()?;
@@ -295,5 +345,65 @@ fn names_of_dead_letter_queues(s: &Scenario) -> Outcome {
         let refused = client.refused(receiver("deeper", &deeper))?;
         assert_eq!(refused.0, "amqp:not-found", "{refused:?}");
     }
+    client.close()
+}
+
+/// The table of limits in docs/protocol.md, row by row, as far as a send is refused.
+fn limits_of_headers_and_properties(s: &Scenario) -> Outcome {
+    let queue = s.queue();
+    let mut client = s.connect()?;
+    let sender = client.sender(queue)?;
+    let text = |chars: usize| "é".repeat(chars);
+    let annotated = |key: &str, value: &str| {
+        let annotations = vec![(Value::symbol(key), Value::string(value))];
+        Outgoing { annotations, ..Outgoing::text("1") }
+    };
+    let properties = |change: &dyn Fn(&mut Outgoing)| {
+        let mut message = Outgoing::text("1");
+        change(&mut message);
+        message
+    };
+    let message_id = |chars: usize| {
+        properties(&|message| message.properties.message_id = Some(Value::string(&text(chars))))
+    };
+    let group_id = |chars: usize| Outgoing::text("1").of(&text(chars));
+    let key = |chars: usize| annotated("x-opt-partition-key", &text(chars));
+    let via = |chars: usize| annotated("x-opt-via-partition-key", &text(chars));
+    // A name of one character takes three bytes, a long text five more than its own.
+    let property = |bytes: usize| (Value::string("p"), Value::string(&"x".repeat(bytes - 8)));
+    let one = |bytes: usize| properties(&|message| message.application_properties = vec![property(bytes)]);
+    // Two properties and one annotation, all beside a message-id; the maps and sections around
+    // them have 42 bytes.
+    let all = |bytes: usize| {
+        properties(&|message| {
+            message.application_properties = vec![property(32_768), (Value::string("q"), property(20_000).1)];
+            message.annotations =
+                vec![(Value::symbol("a"), Value::string(&"x".repeat(bytes - 32_768 - 20_000 - 42)))];
+            message.properties.message_id = Some(Value::string("1"));
+        })
+    };
+    let rows = [
+        ("message-id", message_id(128), message_id(129)),
+        ("group-id", group_id(128), group_id(129)),
+        ("x-opt-partition-key", key(128), key(129)),
+        ("x-opt-via-partition-key", via(128), via(129)),
+        ("one property", one(32 * 1_024), one(32 * 1_024 + 1)),
+        ("all of them", all(64 * 1_024 - 100), all(64 * 1_024 + 100)),
+    ];
+    for (row, fits, is_over) in rows {
+        client.send(sender, fits.encode())?;
+        let state = client.try_send(sender, is_over.encode())?;
+        assert_eq!(rejected(&state)?.0, "com.microsoft:argument-error", "{row}");
+        // In a batch it refuses the others, in a request to schedule too.
+        let state = client.try_send_batch(sender, &[fits.encode(), is_over.encode()])?;
+        assert_eq!(rejected(&state)?.0, "com.microsoft:argument-error", "{row}");
+    }
+    // A name of other fields may be longer.
+    let long = properties(&|message| {
+        message.properties.subject = Some(text(1_000).into());
+        message.properties.reply_to_group_id = Some(text(1_000).into());
+    });
+    client.send(sender, long.encode())?;
+    assert_eq!(shown(&mut client, queue)?.len(), 7);
     client.close()
 }

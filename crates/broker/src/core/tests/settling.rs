@@ -202,19 +202,37 @@ fn messages_abandoned_in_one_disposition_come_again_in_order() {
     assert_eq!(delivered(&seen), [(1, 1, 1), (1, 2, 1), (1, 3, 1)]);
 }
 
-/// Rule 18: what a peer can make grow is bounded.
+/// Rule 18: what a peer can make grow is bounded. Semantics B-35.
 #[test]
 fn properties_laid_over_a_message_are_bounded_all_together() {
-    let (mut broker, queue) = Broker::with_queue();
-    broker.send(queue, None);
     let overlay = |name: &str| {
         let mut overlay = PropertyOverlay::new();
         overlay.set(name, PropertyValue::Text("x".repeat(40 * 1024).into()));
-        Settlement::Abandon(overlay)
+        overlay
     };
-    let first = tokens(&broker.receiver(queue, 1, 1))[0];
-    assert_eq!(broker.settle(1, first, overlay("a")), None);
-    let second = tokens(&broker.credit(1, 2))[0];
-    assert!(matches!(broker.settle(1, second, overlay("b")), Some(Refusal::InvalidArgument(_))));
-    assert_eq!(broker.complete(1, second), None, "it stays locked and can be settled otherwise");
+    for second in [Settlement::Abandon(overlay("b")), Settlement::Defer(overlay("b"))] {
+        let (mut broker, queue, tokens) = locked(1);
+        assert_eq!(broker.settle(1, tokens[0], Settlement::Abandon(overlay("a"))), None);
+        let again = self::tokens(&broker.credit(1, 2))[0];
+        // What replaces something takes its room.
+        assert_eq!(broker.settle(1, again, Settlement::Abandon(overlay("a"))), None);
+        let again = self::tokens(&broker.credit(1, 3))[0];
+        let dead_letter = Settlement::DeadLetter(overlay("b"));
+        assert!(matches!(broker.settle(1, again, dead_letter), Some(Refusal::InvalidArgument(_))));
+        broker.manage(queue, 1, &[again], Settlement::Release);
+        let again = self::tokens(&broker.credit(1, 4))[0];
+        assert_eq!(broker.settle(1, again, second), None);
+        assert_eq!(broker.contents(queue), []);
+
+        let dead_letters = queue.with_sub_queue(SubQueue::DeadLetter);
+        assert_eq!(broker.contents(dead_letters), [(1, 2)]);
+        let properties = broker.peek(dead_letters, 0, 1, None).remove(0).properties.expect("its reason");
+        let text = |name: &str| properties.get(name).cloned();
+        assert_eq!(text("DeadLetterReason"), Some(PropertyValue::Text("HeaderSizeExceeded".into())));
+        assert!(text("a").is_some() && text("b").is_none());
+        // There it can only be refused.
+        let dead = self::tokens(&broker.receiver(dead_letters, 2, 1))[0];
+        let abandon = Settlement::Abandon(overlay("c"));
+        assert!(matches!(broker.settle(2, dead, abandon), Some(Refusal::InvalidArgument(_))));
+    }
 }
