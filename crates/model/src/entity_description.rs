@@ -1,8 +1,8 @@
 //! What an entity is like.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use crate::{EntityName, limits};
+use crate::{EntityName, Right, Timestamp, limits};
 
 /// The properties of a queue. Built by configuration or by the administration plane, checked by
 /// [`QueueDescription::validate`].
@@ -56,6 +56,46 @@ pub struct QueueDescription {
     pub auto_renew_while_link_open: bool,
     /// A text of the user's, at most 1,024 characters.
     pub user_metadata: Option<Box<str>>,
+    /// Kept for the administration plane; makes no difference (batches always work).
+    pub enable_batched_operations: bool,
+    /// Kept for the administration plane; makes no difference (nothing is held in memory only).
+    pub enable_express: bool,
+    /// Kept for the administration plane; makes no difference. `None`: as the entity is
+    /// partitioned or not.
+    pub support_ordering: Option<bool>,
+    /// Keys that open this entity alone (semantics G-6), at most 12, in the order given.
+    pub authorization_rules: Vec<AuthorizationRule>,
+    /// When it was created. Whoever defines an entity leaves it to the core, which sets it.
+    pub created_at: Timestamp,
+    /// When its definition was last changed; set by the core too.
+    pub updated_at: Timestamp,
+}
+
+/// A shared access key that belongs to one entity (admin.md 1.10). Its debug output leaves the
+/// keys out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthorizationRule {
+    /// `SharedAccessKeyName`; 1 to 256 characters.
+    pub key_name: Box<str>,
+    /// A key that is valid for it, verbatim.
+    pub primary_key: Box<str>,
+    /// Another key that is valid for it; may be the same.
+    pub secondary_key: Box<str>,
+    /// What it allows, in the order given.
+    pub rights: Vec<Right>,
+    /// When it was first given.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub modified_at: Timestamp,
+}
+
+impl fmt::Debug for AuthorizationRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationRule")
+            .field("key_name", &self.key_name)
+            .field("rights", &self.rights)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What may be done with an entity (semantics B-97). Stored messages are kept in any case.
@@ -141,7 +181,63 @@ impl QueueDescription {
             count_unsettled_on_message_session_close: false,
             auto_renew_while_link_open: false,
             user_metadata: None,
+            enable_batched_operations: true,
+            enable_express: false,
+            support_ordering: None,
+            authorization_rules: Vec::new(),
+            created_at: Timestamp::from_unix_millis(0),
+            updated_at: Timestamp::from_unix_millis(0),
         }
+    }
+
+    /// The properties that differ from another description's, in the spelling of `lockstep.toml`
+    /// where that has them; the dates aside.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let session_ttl = self.message_session_state_time_to_live != other.message_session_state_time_to_live;
+        let window = self.duplicate_detection_history_time_window;
+        let properties = [
+            ("requires_session", self.requires_session != other.requires_session),
+            ("lock_duration_s", self.lock_duration != other.lock_duration),
+            ("max_delivery_count", self.max_delivery_count != other.max_delivery_count),
+            ("max_message_size_bytes", self.max_message_size_bytes != other.max_message_size_bytes),
+            ("max_size_bytes", self.max_size_bytes != other.max_size_bytes),
+            ("status", self.status != other.status),
+            (
+                "default_message_time_to_live_s",
+                self.default_message_time_to_live != other.default_message_time_to_live,
+            ),
+            (
+                "dead_lettering_on_message_expiration",
+                self.dead_lettering_on_message_expiration != other.dead_lettering_on_message_expiration,
+            ),
+            ("session_expiration_scope", self.message_session_expiration != other.message_session_expiration),
+            (
+                "requires_duplicate_detection",
+                self.requires_duplicate_detection != other.requires_duplicate_detection,
+            ),
+            (
+                "duplicate_detection_history_time_window_s",
+                window != other.duplicate_detection_history_time_window,
+            ),
+            ("auto_delete_on_idle_s", self.auto_delete_on_idle != other.auto_delete_on_idle),
+            ("enable_partitioning", self.enable_partitioning != other.enable_partitioning),
+            ("session_state_time_to_live_s", session_ttl),
+            (
+                "count_unsettled_on_session_close",
+                self.count_unsettled_on_message_session_close != other.count_unsettled_on_message_session_close,
+            ),
+            (
+                "auto_renew_while_link_open",
+                self.auto_renew_while_link_open != other.auto_renew_while_link_open,
+            ),
+            ("user_metadata", self.user_metadata != other.user_metadata),
+            ("EnableBatchedOperations", self.enable_batched_operations != other.enable_batched_operations),
+            ("EnableExpress", self.enable_express != other.enable_express),
+            ("SupportOrdering", self.support_ordering != other.support_ordering),
+            ("AuthorizationRules", self.authorization_rules != other.authorization_rules),
+        ];
+        properties.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 
     /// Checks the bounds of every property.
@@ -174,6 +270,16 @@ impl QueueDescription {
             );
         }
         self.validate_times()?;
+        if self.authorization_rules.len() > limits::AUTHORIZATION_RULES_MAX {
+            return invalid(
+                "AuthorizationRules",
+                format!(
+                    "may be {} at most, not {}",
+                    limits::AUTHORIZATION_RULES_MAX,
+                    self.authorization_rules.len()
+                ),
+            );
+        }
         if self.max_size_bytes < limits::ENTITY_SIZE_BYTES_MIN {
             return invalid(
                 "max_size_bytes",

@@ -19,7 +19,8 @@ mod refusal;
 mod time;
 
 pub use entity_description::{
-    EntityDescription, EntityStatus, InvalidDescription, MessageSessionExpiration, QueueDescription,
+    AuthorizationRule, EntityDescription, EntityStatus, InvalidDescription, MessageSessionExpiration,
+    QueueDescription,
 };
 pub use entity_path::{EntityAddress, EntityName, InvalidAddress, NodeKind};
 pub use ids::{

@@ -82,3 +82,9 @@ pub const SEQUENCE_NUMBERS_PER_REQUEST_MAX: usize = 10_000;
 pub const BATCH_DELETE_MESSAGES_MAX: u32 = 4_000;
 /// Bytes of deferred messages that one request may ask for, if it asks for several.
 pub const DEFERRED_RECEIVE_SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Authorisation rules of one entity (admin.md 1.10).
+pub const AUTHORIZATION_RULES_MAX: usize = 12;
+/// Entities of one namespace beyond which none is created at run time (Azure: 10,000; admin.md 7).
+pub const ENTITIES_COUNT_MAX: usize = 10_000;
+/// Entities that one listing may return, whatever it asked for.
+pub const ENTITIES_LISTED_MAX: u32 = 100;

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use lockstep_model::{
-    EntityDescription, EntityName, EntityStatus, MessageSessionExpiration, QueueDescription,
+    AuthorizationRule, EntityDescription, EntityName, EntityStatus, MessageSessionExpiration,
+    QueueDescription, Right, Timestamp,
 };
 
 use crate::codec::{Problem, Reader, put_sized, text};
@@ -40,6 +41,13 @@ mod field {
     pub(super) const USER_METADATA: u8 = 18;
     pub(super) const REDELIVERY_DELAY: u8 = 19;
     pub(super) const REDELIVERY_DELAY_MAX: u8 = 20;
+    pub(super) const BATCHED_OPERATIONS_ARE_OFF: u8 = 21;
+    pub(super) const ENABLE_EXPRESS: u8 = 22;
+    pub(super) const SUPPORT_ORDERING: u8 = 23;
+    /// One authorisation rule; as often as there are rules, in their order.
+    pub(super) const AUTHORIZATION_RULE: u8 = 24;
+    pub(super) const CREATED_AT: u8 = 25;
+    pub(super) const UPDATED_AT: u8 = 26;
 }
 
 pub(crate) fn encode_entity(to: &mut Vec<u8>, description: &EntityDescription) {
@@ -67,8 +75,18 @@ pub(crate) fn encode_entity(to: &mut Vec<u8>, description: &EntityDescription) {
         (field::ENABLE_PARTITIONING, queue.enable_partitioning),
         (field::COUNT_UNSETTLED_ON_SESSION_CLOSE, queue.count_unsettled_on_message_session_close),
         (field::AUTO_RENEW_WHILE_LINK_OPEN, queue.auto_renew_while_link_open),
+        (field::BATCHED_OPERATIONS_ARE_OFF, !queue.enable_batched_operations),
+        (field::ENABLE_EXPRESS, queue.enable_express),
     ] {
         put(field, &[u8::from(value)]);
+    }
+    put(field::CREATED_AT, &queue.created_at.unix_millis().to_be_bytes());
+    put(field::UPDATED_AT, &queue.updated_at.unix_millis().to_be_bytes());
+    if let Some(value) = queue.support_ordering {
+        put(field::SUPPORT_ORDERING, &[u8::from(value)]);
+    }
+    for rule in &queue.authorization_rules {
+        put(field::AUTHORIZATION_RULE, &rule_bytes(rule));
     }
     for (field, value) in [
         (field::DEFAULT_MESSAGE_TIME_TO_LIVE, queue.default_message_time_to_live),
@@ -144,6 +162,11 @@ fn fields(mut from: Reader<'_>) -> Result<QueueDescription, Problem> {
                 queue.user_metadata = Some(text(bytes)?.into());
                 continue;
             }
+            field::BATCHED_OPERATIONS_ARE_OFF => queue.enable_batched_operations = value.flags(1)? == 0,
+            field::SUPPORT_ORDERING => queue.support_ordering = Some(value.flags(1)? == 1),
+            field::AUTHORIZATION_RULE => queue.authorization_rules.push(rule(&mut value)?),
+            field::CREATED_AT => queue.created_at = timestamp(&mut value)?,
+            field::UPDATED_AT => queue.updated_at = timestamp(&mut value)?,
             _ => {
                 let flag = flag(&mut queue, field)?;
                 *flag = value.flags(1)? == 1;
@@ -161,6 +184,7 @@ fn flag(queue: &mut QueueDescription, field: u8) -> Result<&mut bool, Problem> {
         field::DEAD_LETTERING_ON_MESSAGE_EXPIRATION => &mut queue.dead_lettering_on_message_expiration,
         field::REQUIRES_DUPLICATE_DETECTION => &mut queue.requires_duplicate_detection,
         field::ENABLE_PARTITIONING => &mut queue.enable_partitioning,
+        field::ENABLE_EXPRESS => &mut queue.enable_express,
         field::COUNT_UNSETTLED_ON_SESSION_CLOSE => &mut queue.count_unsettled_on_message_session_close,
         field::AUTO_RENEW_WHILE_LINK_OPEN => &mut queue.auto_renew_while_link_open,
         _ => return Err("a property is unknown; a newer broker may have written it"),
@@ -175,6 +199,43 @@ const fn status(value: u8) -> Result<EntityStatus, Problem> {
         3 => EntityStatus::ReceiveDisabled,
         _ => return Err("the status is unknown"),
     })
+}
+
+fn rule_bytes(rule: &AuthorizationRule) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for text in [&rule.key_name, &rule.primary_key, &rule.secondary_key] {
+        put_sized(&mut bytes, text.as_bytes());
+    }
+    let rights: Vec<u8> = rule.rights.iter().map(|right| right_number(*right)).collect();
+    put_sized(&mut bytes, &rights);
+    for time in [rule.created_at, rule.modified_at] {
+        bytes.extend_from_slice(&time.unix_millis().to_be_bytes());
+    }
+    bytes
+}
+
+fn rule(from: &mut Reader<'_>) -> Result<AuthorizationRule, Problem> {
+    let mut next = || Ok::<Box<str>, Problem>(text(from.sized()?)?.into());
+    let (key_name, primary_key, secondary_key) = (next()?, next()?, next()?);
+    let right = |number: &u8| {
+        let known = [Right::Send, Right::Listen, Right::Manage].into_iter();
+        known.clone().find(|right| right_number(*right) == *number).ok_or("a right is unknown")
+    };
+    let rights = from.sized()?.iter().map(right).collect::<Result<_, Problem>>()?;
+    let (created_at, modified_at) = (timestamp(from)?, timestamp(from)?);
+    Ok(AuthorizationRule { key_name, primary_key, secondary_key, rights, created_at, modified_at })
+}
+
+const fn right_number(right: Right) -> u8 {
+    match right {
+        Right::Send => 1,
+        Right::Listen => 2,
+        Right::Manage => 3,
+    }
+}
+
+fn timestamp(from: &mut Reader<'_>) -> Result<Timestamp, Problem> {
+    Ok(Timestamp::from_unix_millis(from.u64()?.cast_signed()))
 }
 
 fn name(name: &str) -> Result<EntityName, Problem> {
@@ -233,6 +294,29 @@ mod tests {
             count_unsettled_on_message_session_close: true,
             auto_renew_while_link_open: true,
             user_metadata: Some("ü".into()),
+            enable_batched_operations: false,
+            enable_express: true,
+            support_ordering: Some(false),
+            authorization_rules: vec![
+                AuthorizationRule {
+                    key_name: "all".into(),
+                    primary_key: "first".into(),
+                    secondary_key: "second".into(),
+                    rights: vec![Right::Manage, Right::Send, Right::Listen],
+                    created_at: Timestamp::from_unix_millis(1),
+                    modified_at: Timestamp::from_unix_millis(2),
+                },
+                AuthorizationRule {
+                    key_name: "listen".into(),
+                    primary_key: "third".into(),
+                    secondary_key: "".into(),
+                    rights: vec![Right::Listen],
+                    created_at: Timestamp::from_unix_millis(-1),
+                    modified_at: Timestamp::from_unix_millis(0),
+                },
+            ],
+            created_at: Timestamp::from_unix_millis(1_700_000_000_000),
+            updated_at: Timestamp::from_unix_millis(1_700_000_000_001),
         }
     }
 
@@ -283,6 +367,8 @@ mod tests {
         };
         assert!(with(99, b"x").contains("newer"));
         assert!(with(field::STATUS, &[9]).contains("status"));
+        let right_9 = [&[0; 12][..], &[0, 0, 0, 1, 9], &[0; 16]].concat();
+        assert!(with(field::AUTHORIZATION_RULE, &right_9).contains("right"));
         assert!(with(field::MAX_DELIVERY_COUNT, &[1]).contains("too early"));
         assert!(with(field::MAX_DELIVERY_COUNT, &[1; 5]).contains("behind its end"));
         assert!(with(field::AUTO_DELETE_ON_IDLE, &[0xff; 12]).contains("duration"));
