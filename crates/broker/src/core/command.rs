@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_model::{
-    CommitNumber, ConnectionId, EntityId, IncomingMessage, IncomingMessages, LockToken, LockTokens,
-    MessageSessionId, OutgoingLinkId, QueueDescription, ReceiveMode, RequestId, SequenceNumber, Settlement,
-    Timestamp, UploadId,
+    CommitNumber, ConnectionId, EntityId, EntityName, IncomingMessage, IncomingMessages, LockToken,
+    LockTokens, MessageSessionId, OutgoingLinkId, QueueDescription, ReceiveMode, RequestId, SequenceNumber,
+    Settlement, Timestamp, UploadId,
 };
 
 /// A command. Those with a `request` are answered by exactly one
@@ -235,6 +235,26 @@ pub enum Command {
         description: Box<QueueDescription>,
         /// Whether it must not, or must, be there before.
         existence: Existence,
+        /// Who asks.
+        connection: ConnectionId,
+        /// Recognises the reply.
+        request: RequestId,
+    },
+    /// Look at a queue. Answered by `Described`.
+    DescribeQueue {
+        /// Its name.
+        name: EntityName,
+        /// Who asks.
+        connection: ConnectionId,
+        /// Recognises the reply.
+        request: RequestId,
+    },
+    /// Look at the queues, by name. Answered by `Listed`.
+    ListQueues {
+        /// How many to leave out first.
+        skip: u32,
+        /// How many at the most.
+        top: u32,
         /// Who asks.
         connection: ConnectionId,
         /// Recognises the reply.

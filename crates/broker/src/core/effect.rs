@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lockstep_model::{
-    BodyId, ConnectionId, EntityId, LockToken, MessageSessionId, MessageState, OutgoingLinkId,
-    PropertyOverlay, Refusal, RequestId, SequenceNumber, Timestamp,
+    BodyId, ConnectionId, EntityId, EntityName, LockToken, MessageSessionId, MessageState, OutgoingLinkId,
+    PropertyOverlay, QueueDescription, Refusal, RequestId, SequenceNumber, Timestamp,
 };
 use lockstep_store::Batch;
 
-use super::message_state::MessageEntry;
+use super::{lifecycle::EntityCounts, message_state::MessageEntry};
 
 /// The effects of one or several commands.
 #[derive(Debug, Default)]
@@ -24,6 +24,29 @@ pub struct Output {
     pub immediate: Vec<Routed>,
     /// May leave, in order, when the batch and all before it are durable.
     pub fenced: Vec<Routed>,
+    /// How the entities changed, in order. Whoever is told of it by the runtime is told behind
+    /// what is in `fenced` now.
+    pub entities: Vec<EntityChange>,
+}
+
+/// An entity came, changed or went.
+#[derive(Clone, PartialEq, Debug)]
+pub enum EntityChange {
+    /// There is an entity with these properties.
+    Defined(EntityId, Box<QueueDescription>),
+    /// There is none of this name any more.
+    Deleted(EntityName),
+}
+
+/// An entity at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EntitySnapshot {
+    /// Its main store.
+    pub id: EntityId,
+    /// Its properties.
+    pub description: QueueDescription,
+    /// What it holds.
+    pub counts: EntityCounts,
 }
 
 /// An effect and the connection that it is for.
@@ -63,6 +86,9 @@ pub enum Effect {
         /// Why, if the core ended it.
         cause: Option<Refusal>,
     },
+    /// An entity that the connection watches has changed or is gone (fenced). Comes from the
+    /// runtime, which knows who watches.
+    EntityChanged(EntityName),
     /// The answer to a command (fenced).
     Reply {
         /// The command's number.
@@ -192,6 +218,10 @@ pub enum Reply {
     Deleted(u32),
     /// The queue is defined.
     Defined(EntityId),
+    /// The queue asked for.
+    Described(Box<EntitySnapshot>),
+    /// Queues, by name; perhaps fewer than asked.
+    Listed(Vec<EntitySnapshot>),
     /// The settlement was made, except for these tokens (by position) and reasons. By
     /// management there is either no failure or a `Refused`.
     Settled(Vec<(u32, Refusal)>),

@@ -26,7 +26,7 @@ impl Namespace {
         if let Err(refusal) = check(queue, &enqueue, held_bytes) {
             return Reply::Refused(refusal);
         }
-        queue.last_used = step.now.utc;
+        queue.note_access(step.now.utc);
         let first = queue.last_sequence_number.next();
         let mut duplicates = Vec::new();
         let mut noted = Appended::default();

@@ -77,7 +77,7 @@ impl Namespace {
             self.drop_parts(step, end.connection, end.upload);
             return Reply::Enqueued { first, duplicates: vec![0] };
         }
-        queue.last_used = step.now.utc;
+        queue.note_access(step.now.utc);
         step.out.batch.put_body_part(self.id, stored.body, stored.parts, end.message.encoded.clone());
         let size_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let mut noted = Appended::default();

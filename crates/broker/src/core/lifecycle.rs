@@ -1,13 +1,14 @@
 //! Entities: how they come, change and go, and what they count.
 
 use lockstep_model::{
-    EntityDescription, EntityId, InvalidDescription, OutgoingLinkId, QueueDescription, Refusal,
+    EntityDescription, EntityId, EntityName, InvalidDescription, OutgoingLinkId, QueueDescription, Refusal,
     SequenceNumber, SubQueue, Timestamp,
+    limits::{ENTITIES_COUNT_MAX, ENTITIES_LISTED_MAX},
 };
 use lockstep_store::NamespaceRecord;
 
 use super::{
-    Effect, Existence, Output, Reply,
+    Effect, EntityChange, EntitySnapshot, Existence, Output, Reply,
     links::LinkKind,
     message_state::Place,
     namespace::{Namespace, SUB_QUEUES, Step, Unfinished},
@@ -62,6 +63,8 @@ pub struct EntityCounts {
     pub pending_accepts: u64,
     /// When it was last used; the start of the broker if it was not since.
     pub last_used: Timestamp,
+    /// When its messages were last sent, received or looked at since the start of the broker.
+    pub accessed_at: Option<Timestamp>,
 }
 
 impl Namespace {
@@ -84,7 +87,26 @@ impl Namespace {
             message_sessions_locked: main.message_sessions.held(),
             pending_accepts: main.pending_accepts.len() as u64,
             last_used: main.last_used,
+            accessed_at: main.accessed_at,
         }
+    }
+
+    fn snapshot(&self, id: EntityId) -> Option<EntitySnapshot> {
+        let description = self.descriptions.get(&id)?.clone();
+        Some(EntitySnapshot { id, description, counts: self.counts(id) })
+    }
+
+    pub(super) fn describe(&self, name: &EntityName) -> Reply {
+        match self.by_name.get(name).and_then(|id| self.snapshot(*id)) {
+            Some(snapshot) => Reply::Described(Box::new(snapshot)),
+            None => Reply::Refused(Refusal::EntityNotFound),
+        }
+    }
+
+    pub(super) fn list_queues(&self, skip: u32, top: u32) -> Reply {
+        let (skip, top) = (skip as usize, top.min(ENTITIES_LISTED_MAX) as usize);
+        let page = self.by_name.values().skip(skip).take(top);
+        Reply::Listed(page.filter_map(|id| self.snapshot(*id)).collect())
     }
 
     /// Creates a queue, or brings the properties of the one of that name up to date. Links and
@@ -94,20 +116,30 @@ impl Namespace {
     /// A property is out of bounds, or differs and cannot be changed; nothing is changed then.
     pub fn define_queue(
         &mut self,
-        description: QueueDescription,
+        mut description: QueueDescription,
+        now: Timestamp,
         out: &mut Output,
     ) -> Result<EntityId, DefineError> {
         description.validate()?;
+        (description.created_at, description.updated_at) = (now, now);
         let existing = self.by_name.get(&description.name).and_then(|id| self.descriptions.get_key_value(id));
         let id = match existing {
-            Some((&id, existing)) if *existing == description => return Ok(id),
             Some((&id, existing)) => {
                 check_immutable(existing, &description)?;
+                // An entity keeps the spelling of its name.
+                description.name = existing.name.clone();
+                if existing.created_at != Timestamp::default() {
+                    description.created_at = existing.created_at;
+                    if existing.differences(&description).is_empty() {
+                        return Ok(id);
+                    }
+                }
                 id
             }
             None => self.next_entity_id(out)?,
         };
         out.batch.put_entity(id, &EntityDescription::Queue(description.clone()));
+        out.entities.push(EntityChange::Defined(id, Box::new(description.clone())));
         self.set_description(id, description);
         Ok(id)
     }
@@ -148,9 +180,12 @@ impl Namespace {
         match existence {
             Existence::New if is_there => return Reply::Refused(Refusal::EntityAlreadyExists),
             Existence::Existing if !is_there => return Reply::Refused(Refusal::EntityNotFound),
+            Existence::New if self.descriptions.len() >= ENTITIES_COUNT_MAX => {
+                return Reply::Refused(Refusal::QuotaExceeded);
+            }
             _ => {}
         }
-        match self.define_queue(description, step.out) {
+        match self.define_queue(description, step.now.utc, step.out) {
             Ok(id) => {
                 self.note_use(step.now.utc, id);
                 self.end_disabled_links(step, id);
@@ -223,6 +258,7 @@ impl Namespace {
         self.descriptions.remove(&entity);
         self.by_name.remove(&name);
         step.out.batch.delete_entity(entity);
+        step.out.entities.push(EntityChange::Deleted(name));
         for sub_queue in SUB_QUEUES {
             let id = entity.with_sub_queue(sub_queue);
             self.wall_clock.forget(id);
@@ -252,6 +288,13 @@ impl Namespace {
             }
             step.out.batch.delete_body(self.id, body, size_bytes);
             step.out.gone_bodies.push(body);
+        }
+    }
+
+    /// Notes that messages of an entity, or of one of its sub-queues, were used.
+    pub(super) fn note_access(&mut self, now: Timestamp, entity: EntityId) {
+        if let Some(queue) = self.queues.get_mut(&entity.with_sub_queue(SubQueue::Main)) {
+            queue.note_access(now);
         }
     }
 

@@ -53,7 +53,7 @@ impl Namespace {
             refuse(step, &attach, refusal);
             return;
         }
-        self.note_use(step.now.utc, attach.entity);
+        self.note_access(step.now.utc, attach.entity);
         match attach.intent.clone() {
             ReceiveIntent::Plain => {
                 self.add_link(&attach, LinkKind::Plain { turn: None });

@@ -46,7 +46,10 @@ pub use command::{
     Attach, Command, Departure, Enqueue, EnqueueParts, Existence, HolderClaim, LinkIdentity,
     ReceiveBySequenceNumbers, ReceiveIntent, SettleVia,
 };
-pub use effect::{AttachGrant, BodyRef, Delivery, Effect, Output, PeekedMessage, Reply, Routed, StateValue};
+pub use effect::{
+    AttachGrant, BodyRef, Delivery, Effect, EntityChange, EntitySnapshot, Output, PeekedMessage, Reply,
+    Routed, StateValue,
+};
 pub use lifecycle::{DefineError, EntityCounts};
 pub use namespace::Namespace;
 

@@ -1,6 +1,6 @@
 //! The state machine: what a namespace is, and which part of it does what a command asks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::{
     BodyId, CommitNumber, ConnectionId, EntityId, EntityName, MonoTime, NamespaceId, Now, OutgoingLinkId,
@@ -46,7 +46,7 @@ pub struct Namespace {
     /// Bodies that restored rows name; until the first command.
     pub(super) restored_bodies: Option<FxHashSet<BodyId>>,
     pub(super) descriptions: BTreeMap<EntityId, QueueDescription>,
-    pub(super) by_name: HashMap<EntityName, EntityId>,
+    pub(super) by_name: BTreeMap<EntityName, EntityId>,
     /// By the id of the queue or sub-queue.
     pub(super) queues: FxHashMap<EntityId, Queue>,
     pub(super) links: FxHashMap<OutgoingLinkId, Link>,
@@ -168,7 +168,7 @@ impl Namespace {
             uploads: Uploads::default(),
             restored_bodies: None,
             descriptions: BTreeMap::new(),
-            by_name: HashMap::new(),
+            by_name: BTreeMap::new(),
             queues: FxHashMap::default(),
             links: FxHashMap::default(),
             connections: FxHashMap::default(),
@@ -285,8 +285,14 @@ impl Namespace {
                 (connection, request, self.list_sessions(entity, state_updated_after, skip, top))
             }
             Command::Peek { entity, from, count, session, connection, request } => {
-                self.note_use(step.now.utc, entity);
+                self.note_access(step.now.utc, entity);
                 (connection, request, self.peek(entity, from, count, session.as_ref()))
+            }
+            Command::DescribeQueue { name, connection, request } => {
+                (connection, request, self.describe(&name))
+            }
+            Command::ListQueues { skip, top, connection, request } => {
+                (connection, request, self.list_queues(skip, top))
             }
             changing => return self.change(step, changing),
         };
@@ -297,7 +303,7 @@ impl Namespace {
     fn change(&mut self, step: &mut Step<'_>, command: Command) {
         let (connection, request, reply) = match command {
             Command::ReceiveBySequenceNumbers(asked) => {
-                self.note_use(step.now.utc, asked.entity);
+                self.note_access(step.now.utc, asked.entity);
                 let reply = self.receive_by_sequence_numbers(step, &asked);
                 (asked.holder.connection, asked.request, reply)
             }

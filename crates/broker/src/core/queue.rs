@@ -109,6 +109,9 @@ pub(super) struct Queue {
     pub(super) size_bytes: u64,
     /// When it was last used (semantics B-98).
     pub(super) last_used: Timestamp,
+    /// When messages of it, or of a sub-queue, were last sent, received or looked at since the
+    /// start.
+    pub(super) accessed_at: Option<Timestamp>,
     /// Messages out on receive-and-delete delivery: no longer counted as there.
     pub(super) reserved: u64,
 }
@@ -135,7 +138,14 @@ impl Queue {
             deferred: 0,
             size_bytes: 0,
             last_used: Timestamp::default(),
+            accessed_at: None,
         }
+    }
+
+    /// Notes that a client used its messages, which is use too.
+    pub(super) fn note_access(&mut self, now: Timestamp) {
+        self.last_used = now;
+        self.accessed_at = Some(now);
     }
 
     pub(super) fn is_sub_queue(&self) -> bool {

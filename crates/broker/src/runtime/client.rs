@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,6 +12,7 @@ use std::{
 use lockstep_model::{
     BodyId, ConnectionId, EntityId, EntityName, MessageSessionId, NamespaceId, Now, OutgoingLinkId, RequestId,
 };
+use rustc_hash::FxHashSet;
 use tokio::sync::Notify;
 
 use super::{
@@ -85,6 +86,7 @@ impl BrokerClient {
             id,
             inbox: self.shared.inboxes.open(id),
             gate: Arc::default(),
+            watched: Mutex::default(),
             departed: false,
         }
     }
@@ -123,6 +125,8 @@ pub struct BrokerConnection {
     id: ConnectionId,
     inbox: Arc<Inbox>,
     gate: Arc<Gate>,
+    /// Entities whose changes it is told.
+    watched: Mutex<FxHashSet<EntityName>>,
     departed: bool,
 }
 
@@ -137,6 +141,26 @@ impl BrokerConnection {
     #[must_use]
     pub const fn client(&self) -> &BrokerClient {
         &self.client
+    }
+
+    fn watched(&self) -> MutexGuard<'_, FxHashSet<EntityName>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds an entity, and has the connection told by
+    /// [`Effect::EntityChanged`](crate::core::Effect::EntityChanged) when it changes or goes.
+    #[must_use]
+    pub fn watch(&self, name: &EntityName) -> Option<EntityInfo> {
+        let found = self.client.shared.directories[self.client.namespace].watch(name, self.id)?;
+        self.watched().insert(found.description.name.clone());
+        Some(found)
+    }
+
+    /// Ends [`BrokerConnection::watch`]; for an entity that is gone, too.
+    pub fn unwatch(&self, name: &EntityName) {
+        if self.watched().remove(name) {
+            self.client.shared.directories[self.client.namespace].unwatch(name, self.id);
+        }
     }
 
     /// A new process-wide name for a link.
@@ -216,6 +240,9 @@ impl BrokerConnection {
     fn depart(&mut self, departure: Departure, unsent: Vec<Command>) {
         if std::mem::replace(&mut self.departed, true) {
             return;
+        }
+        for name in std::mem::take(&mut *self.watched()) {
+            self.client.shared.directories[self.client.namespace].unwatch(&name, self.id);
         }
         let gone = Command::ConnectionGone { connection: self.id, departure };
         // Behind every burst submitted before; the gate no longer matters.

@@ -249,7 +249,10 @@ pub(super) fn work_of(command: &Command) -> usize {
         Command::ReceiveBySequenceNumbers(asked) => asked.sequence_numbers.len().max(1),
         Command::CancelScheduled { sequence_numbers, .. } => sequence_numbers.len().max(1),
         Command::DeleteMessages { count, .. } => (*count as usize).max(1),
-        Command::Peek { .. } | Command::ListMessageSessions { .. } | Command::DefineQueue { .. } => 32,
+        Command::Peek { .. }
+        | Command::ListMessageSessions { .. }
+        | Command::ListQueues { .. }
+        | Command::DefineQueue { .. } => 32,
         Command::DeleteQueue { .. } => TURN_WORK_MAX,
         _ => 1,
     }

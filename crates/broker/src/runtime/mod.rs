@@ -130,7 +130,8 @@ pub struct Broker {
 
 impl Broker {
     /// Recovers what the store holds, brings the entities in line with `definitions` (durably)
-    /// and starts the threads. Entities that no definition names are kept, with a warning.
+    /// and starts the threads. A definition wins over what is stored, with a warning that says
+    /// what it changed; entities that no definition names stay as they are.
     ///
     /// # Errors
     /// When the store cannot be read or written, or a definition changes what cannot be changed.
@@ -173,8 +174,8 @@ impl Broker {
         Ok(Self { shared, threads: Mutex::new(threads), failure, warnings: recovered.warnings })
     }
 
-    /// What the operator should know about the start: entities kept although no definition
-    /// names them.
+    /// What the operator should know about the start: properties that definitions changed, and
+    /// namespaces kept although no definition names them.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -261,6 +261,7 @@ impl NamespaceThread {
         let fenced_before = self.output.fenced.len();
         namespace.apply(now, self.commit, command, &mut self.tokens, &mut self.output);
         let id = namespace.id();
+        self.follow_entities(index);
         for (body, bytes) in self.output.new_bodies.drain(..) {
             self.bodies.insert(self.commit, id, body, bytes);
         }
@@ -270,6 +271,16 @@ impl NamespaceThread {
         }
         for body in self.output.gone_bodies.drain(..) {
             self.bodies.remove(id, body);
+        }
+    }
+
+    /// Brings the directory up to date, and tells whoever watches, behind what they are told
+    /// already.
+    fn follow_entities(&mut self, index: usize) {
+        for change in self.output.entities.drain(..) {
+            let (name, watchers) = self.shared.directories[index].follow(change);
+            let told = |connection| Routed { connection, effect: Effect::EntityChanged(name.clone()) };
+            self.output.fenced.extend(watchers.into_iter().map(told));
         }
     }
 

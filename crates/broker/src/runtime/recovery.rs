@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    BodyId, CommitNumber, EntityDescription, EntityId, MessageSessionId, NamespaceId, SequenceNumber,
-    Timestamp,
+    BodyId, CommitNumber, EntityDescription, EntityId, MessageSessionId, NamespaceId, QueueDescription,
+    SequenceNumber, Timestamp,
 };
 use lockstep_store::{
     CounterRecord, DuplicateRecord, LoadVisitor, MessageOverlayRecord, MessageRecord, MessageSessionRecord,
@@ -100,7 +100,7 @@ pub(crate) fn recover(
     let mut warnings = Vec::new();
     for definition in definitions {
         let namespace = find_or_create(&mut namespaces, config, &definition.name, &mut output);
-        define(namespace, definition, &mut output, &mut warnings)?;
+        define(namespace, definition, now, &mut output, &mut warnings)?;
     }
     for namespace in namespaces.values() {
         if !definitions.iter().any(|d| d.name.eq_ignore_ascii_case(namespace.name())) {
@@ -146,24 +146,39 @@ fn find_or_create<'a>(
 fn define(
     namespace: &mut Namespace,
     definition: &NamespaceDefinition,
+    now: Timestamp,
     output: &mut Output,
     warnings: &mut Vec<String>,
 ) -> Result<(), BrokerError> {
     for queue in &definition.queues {
-        namespace.define_queue(queue.clone(), output).map_err(|problem| BrokerError::Definition {
+        let stored = namespace.entities().find(|(_, stored)| stored.name == queue.name);
+        let stored = stored.map(|(_, stored)| stored.clone());
+        let mut wanted = queue.clone();
+        if let Some(stored) = &stored {
+            keep_what_files_do_not_say(&mut wanted, stored);
+        }
+        let changed = stored.map(|stored| wanted.differences(&stored)).unwrap_or_default();
+        namespace.define_queue(wanted, now, output).map_err(|problem| BrokerError::Definition {
             namespace: definition.name.clone(),
             queue: queue.name.to_string(),
             problem: problem.to_string(),
         })?;
-    }
-    for (_, description) in namespace.entities() {
-        if !definition.queues.iter().any(|queue| queue.name == description.name) {
+        if !changed.is_empty() {
             warnings.push(format!(
-                "queue '{}' of namespace '{}' is in the data directory but not in the configuration: it and its \
-                 messages are kept",
-                description.name, definition.name
+                "queue '{}' of namespace '{}' is stored with another {}: the configuration file wins",
+                queue.name,
+                definition.name,
+                changed.join(", ")
             ));
         }
     }
     Ok(())
+}
+
+/// Properties that only the administration plane sets; a file has no words for them.
+fn keep_what_files_do_not_say(wanted: &mut QueueDescription, stored: &QueueDescription) {
+    wanted.enable_batched_operations = stored.enable_batched_operations;
+    wanted.enable_express = stored.enable_express;
+    wanted.support_ordering = stored.support_ordering;
+    wanted.authorization_rules.clone_from(&stored.authorization_rules);
 }

@@ -390,3 +390,91 @@ async fn deliveries_left_in_the_inbox_of_a_broken_connection_come_back_uncounted
     let (_, deliveries) = fixture.receive(10).await;
     assert_eq!(deliveries.iter().map(|delivery| delivery.delivery_count).collect::<Vec<_>>(), [0]);
 }
+
+fn named(name: &str) -> EntityName {
+    EntityName::new(name).expect("name")
+}
+
+/// The definition of a queue with a text of its own.
+fn with_metadata(name: &str, metadata: &str) -> QueueDescription {
+    QueueDescription { user_metadata: Some(metadata.into()), ..QueueDescription::new(named(name)) }
+}
+
+impl Fixture {
+    async fn ask(
+        &mut self,
+        command: impl FnOnce(lockstep_model::ConnectionId, RequestId) -> Command,
+    ) -> Reply {
+        let request = self.request();
+        self.submit([command(self.connection.id(), request)]).await;
+        match self.next().await {
+            ToConnection::Effect(Effect::Reply { reply, .. }) => reply,
+            other => panic!("expected a reply, got {other:?}"),
+        }
+    }
+
+    async fn define(&mut self, description: QueueDescription, existence: crate::core::Existence) -> Reply {
+        let description = Box::new(description);
+        self.ask(|connection, request| Command::DefineQueue { description, existence, connection, request })
+            .await
+    }
+}
+
+/// G-11, G-82.
+#[tokio::test]
+async fn connections_are_told_of_changes_of_the_entities_that_they_watch() {
+    use crate::core::Existence::{Existing, New};
+    let mut fixture = Fixture::new(&Arc::new(MemoryStore::new()));
+    let Reply::Defined(entity) = fixture.define(with_metadata("new", "1"), New).await else {
+        panic!("defined")
+    };
+    let client = fixture.connection.client().clone();
+    assert_eq!(client.lookup(&named("NEW")).map(|info| info.id), Some(entity), "at once");
+    let watcher = client.connect();
+    assert_eq!(watcher.watch(&named("nothing")), None);
+    assert_eq!(watcher.watch(&named("New")).map(|info| info.id), Some(entity));
+    let stranger = client.connect();
+    let told = async || {
+        let mut items = Vec::new();
+        tokio::time::timeout(PATIENCE, watcher.waiter().receive(&mut items)).await.expect("told in time");
+        items
+    };
+    let changed = [ToConnection::Effect(Effect::EntityChanged(named("new")))];
+    fixture.define(with_metadata("new", "2"), Existing).await;
+    assert_eq!(told().await, changed);
+    assert_eq!(
+        client.lookup(&named("new")).and_then(|info| info.description.user_metadata),
+        Some("2".into())
+    );
+    fixture.ask(|connection, request| Command::DeleteQueue { entity, connection, request }).await;
+    assert_eq!(told().await, changed);
+    assert_eq!(client.lookup(&named("new")), None);
+    // One that was watched and is gone is another one when it comes again.
+    watcher.unwatch(&named("new"));
+    fixture.define(with_metadata("new", "3"), New).await;
+    fixture.define(with_metadata("new", "4"), Existing).await;
+    let mut items = Vec::new();
+    watcher.try_receive(&mut items);
+    stranger.try_receive(&mut items);
+    assert_eq!(items, []);
+}
+
+#[tokio::test]
+async fn queues_made_at_run_time_stay_and_the_file_wins_for_those_it_names() {
+    use crate::core::Existence::{Existing, New};
+    let store = Arc::new(MemoryStore::new());
+    let mut fixture = Fixture::new(&store);
+    assert_eq!(fixture.broker.warnings(), [""; 0]);
+    fixture.define(with_metadata("new", "kept"), New).await;
+    let mut changed = with_metadata("q", "changed");
+    changed.enable_express = true;
+    fixture.define(changed, Existing).await;
+    let after = Fixture::new(&Arc::new(store.crash()));
+    let metadata = |name: &str| after.connection.client().lookup(&named(name)).expect("there").description;
+    assert_eq!(metadata("new").user_metadata, Some("kept".into()));
+    assert_eq!(metadata("q").user_metadata, None);
+    assert!(metadata("q").enable_express, "a file says nothing of it");
+    let warning = "queue 'q' of namespace 'sbtest' is stored with another max_message_size_bytes, user_metadata: \
+                   the configuration file wins";
+    assert_eq!(after.broker.warnings(), [warning]);
+}

@@ -272,5 +272,8 @@ fn a_hundred_thousand_sessions_of_one_message_are_all_served() {
         broker.detach(number);
     }
     let last_used = broker.now.utc;
-    assert_eq!(broker.namespace.counts(queue), EntityCounts { last_used, ..EntityCounts::default() });
+    assert_eq!(
+        broker.namespace.counts(queue),
+        EntityCounts { last_used, accessed_at: Some(last_used), ..EntityCounts::default() }
+    );
 }

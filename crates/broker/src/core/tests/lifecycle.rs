@@ -210,3 +210,87 @@ fn an_idle_queue_is_deleted_and_a_used_one_is_not() {
     after.pass(idle * 2);
     assert!(!is_there(&after) && !is_there(&after.crash()));
 }
+
+fn described(broker: &mut Broker, name: &str) -> Reply {
+    let (request, connection) = (broker.request(), connection(97));
+    let name = EntityName::new(name).expect("valid");
+    reply(&broker.run(Command::DescribeQueue { name, connection, request }))
+}
+
+fn snapshot(broker: &mut Broker, name: &str) -> EntitySnapshot {
+    match described(broker, name) {
+        Reply::Described(snapshot) => *snapshot,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn create(broker: &mut Broker, name: &str) -> Reply {
+    let (request, connection) = (broker.request(), connection(97));
+    let description = Box::new(Broker::description(name, false));
+    reply(&broker.run(Command::DefineQueue { description, existence: Existence::New, connection, request }))
+}
+
+/// G-80, G-82.
+#[test]
+fn a_queue_is_created_once_and_again_after_its_deletion() {
+    let mut broker = Broker::new(CoreConfig::default());
+    let Reply::Defined(first) = create(&mut broker, "Orders/EU") else { panic!("not created") };
+    assert_eq!(create(&mut broker, "orders/eu"), Reply::Refused(Refusal::EntityAlreadyExists));
+    broker.send(first, None);
+    assert_eq!(reply(&delete(&mut broker, first)), Reply::Done);
+    assert_eq!(described(&mut broker, "Orders/EU"), Reply::Refused(Refusal::EntityNotFound));
+    let Reply::Defined(second) = create(&mut broker, "orders/eu") else { panic!("not created") };
+    assert_ne!(first, second);
+    assert_eq!(snapshot(&mut broker, "ORDERS/EU").counts.active, 0);
+    assert_eq!(broker.send_all(second, vec![message(None, "x")]), enqueued(1));
+}
+
+/// G-78, G-87.
+#[test]
+fn a_queue_is_described_with_its_dates_and_counts() {
+    let mut broker = Broker::new(CoreConfig::default());
+    create(&mut broker, "Q");
+    let created = broker.now.utc;
+    broker.advance(Duration::from_secs(1));
+    let before = snapshot(&mut broker, "q");
+    assert_eq!((before.description.name.as_str(), before.counts.accessed_at), ("Q", None));
+    assert_eq!((before.description.created_at, before.description.updated_at), (created, created));
+    let mut description = Broker::description("q", false);
+    description.user_metadata = Some("new".into());
+    broker.redefine(description.clone());
+    let updated = broker.now.utc;
+    broker.advance(Duration::from_secs(1));
+    // The same once more changes nothing.
+    broker.redefine(description);
+    broker.send(before.id, None);
+    let after = snapshot(&mut broker, "q");
+    assert_eq!((after.description.created_at, after.description.updated_at), (created, updated));
+    assert_eq!((after.description.name.as_str(), after.counts.active), ("Q", 1));
+    assert_eq!(after.counts.accessed_at, Some(broker.now.utc));
+    assert!(after.counts.size_bytes > 0);
+    let restarted = snapshot(&mut broker.crash(), "q");
+    assert_eq!(restarted.description, after.description);
+    assert_eq!(restarted.counts.accessed_at, None);
+}
+
+/// G-83.
+#[test]
+fn queues_are_listed_by_name_in_pages() {
+    let mut broker = Broker::new(CoreConfig::default());
+    for name in ["b", "C", "a/x", "A"] {
+        create(&mut broker, name);
+    }
+    let list = |broker: &mut Broker, skip, top| {
+        let (request, connection) = (broker.request(), connection(97));
+        match reply(&broker.run(Command::ListQueues { skip, top, connection, request })) {
+            Reply::Listed(page) => {
+                page.iter().map(|queue| queue.description.name.to_string()).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(list(&mut broker, 0, 100), ["A", "a/x", "b", "C"]);
+    assert_eq!(list(&mut broker, 1, 2), ["a/x", "b"]);
+    assert_eq!(list(&mut broker, 4, 2), [""; 0]);
+    assert_eq!(list(&mut broker, u32::MAX, u32::MAX), [""; 0]);
+}

@@ -129,7 +129,7 @@ impl Broker {
 
     pub(super) fn define_as(&mut self, description: QueueDescription) -> Result<EntityId, DefineError> {
         let mut out = Output::default();
-        let result = self.namespace.define_queue(description, &mut out);
+        let result = self.namespace.define_queue(description, self.now.utc, &mut out);
         self.write(&mut out);
         self.store.sync(CommitNumber(self.commit.0 - 1)).expect("memory");
         result
