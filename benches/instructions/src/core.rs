@@ -55,7 +55,9 @@ impl Owner {
         let mut description = QueueDescription::new(name);
         description.requires_session = requires_session;
         let mut output = Output::default();
-        let queue = namespace.define_queue(description, Timestamp::default(), &mut output).expect("a description within bounds");
+        let queue = namespace
+            .define_queue(description, Timestamp::default(), &mut output)
+            .expect("a description within bounds");
         Self {
             namespace,
             queue,

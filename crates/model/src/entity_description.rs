@@ -65,6 +65,9 @@ pub struct QueueDescription {
     pub support_ordering: Option<bool>,
     /// Keys that open this entity alone (semantics G-6), at most 12, in the order given.
     pub authorization_rules: Vec<AuthorizationRule>,
+    /// Whether it was created at run time, and no configuration file has named it since. Set by
+    /// the core.
+    pub made_at_run_time: bool,
     /// When it was created. Whoever defines an entity leaves it to the core, which sets it.
     pub created_at: Timestamp,
     /// When its definition was last changed; set by the core too.
@@ -185,13 +188,14 @@ impl QueueDescription {
             enable_express: false,
             support_ordering: None,
             authorization_rules: Vec::new(),
+            made_at_run_time: false,
             created_at: Timestamp::from_unix_millis(0),
             updated_at: Timestamp::from_unix_millis(0),
         }
     }
 
     /// The properties that differ from another description's, in the spelling of `lockstep.toml`
-    /// where that has them; the dates aside.
+    /// where that has them; what the core sets aside.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let session_ttl = self.message_session_state_time_to_live != other.message_session_state_time_to_live;
@@ -224,13 +228,16 @@ impl QueueDescription {
             ("enable_partitioning", self.enable_partitioning != other.enable_partitioning),
             ("session_state_time_to_live_s", session_ttl),
             (
-                "count_unsettled_on_session_close",
-                self.count_unsettled_on_message_session_close != other.count_unsettled_on_message_session_close,
+                "count_unsettled_on_message_session_close",
+                self.count_unsettled_on_message_session_close
+                    != other.count_unsettled_on_message_session_close,
             ),
             (
                 "auto_renew_while_link_open",
                 self.auto_renew_while_link_open != other.auto_renew_while_link_open,
             ),
+            ("redelivery_delay_s", self.redelivery_delay != other.redelivery_delay),
+            ("redelivery_delay_max_s", self.redelivery_delay_max != other.redelivery_delay_max),
             ("user_metadata", self.user_metadata != other.user_metadata),
             ("EnableBatchedOperations", self.enable_batched_operations != other.enable_batched_operations),
             ("EnableExpress", self.enable_express != other.enable_express),

@@ -52,6 +52,8 @@ impl Audience {
     pub fn parse(text: &str) -> Self {
         let decoded = percent_decode(text).to_lowercase();
         let rest = decoded.split_once("://").map_or(decoded.as_str(), |(_, rest)| rest);
+        // JavaScript signs URLs with their queries; no entity has a question mark in its name.
+        let rest = rest.split_once('?').map_or(rest, |(path, _query)| path);
         let mut segments = rest.split('/').filter(|segment| !segment.is_empty());
         let authority = segments.next().unwrap_or_default();
         let host = match authority.rsplit_once(':') {

@@ -7,11 +7,12 @@ use std::{
 
 use lockstep_amqp as amqp;
 use lockstep_broker::runtime::{BrokerClient, MemoryBudget};
-use lockstep_model::Clock;
+use lockstep_model::{Clock, EntityAddress, Timestamp};
+use lockstep_protocol::sas_token::{Audience, SasToken, TokenError};
 
 use crate::{
-    config::{NamespaceConfig, PolicyConfig},
-    connection::idleness::IdleRules,
+    config::{NamespaceConfig, PolicyConfig, Secret},
+    connection::{authorizer::Grant, idleness::IdleRules},
 };
 
 /// A namespace as connections see it.
@@ -34,6 +35,21 @@ impl NamespaceContext {
     pub(crate) fn policies<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a PolicyConfig> {
         self.config.policies.iter().filter(move |policy| policy.name == name)
     }
+
+    /// The authorisation rule of that name that is stored with the entity at `path` (or above: its
+    /// sub-queues and nodes have none of their own), as a policy (semantics G-6).
+    fn stored_policy(&self, name: &str, path: &str) -> Option<PolicyConfig> {
+        let address = EntityAddress::parse(path).ok()?;
+        let description = self.client.lookup(&address.entity)?.description;
+        let rule = description.authorization_rules.iter().find(|rule| *rule.key_name == *name)?;
+        Some(PolicyConfig {
+            name: name.to_owned(),
+            primary_key: Secret::new(&rule.primary_key),
+            secondary_key: Some(Secret::new(&rule.secondary_key)),
+            rights: rule.rights.clone(),
+            scope: Some(description.name.clone()),
+        })
+    }
 }
 
 /// See the module's documentation.
@@ -52,6 +68,8 @@ pub(crate) struct ServerContext {
     pub(crate) unread_timeout: Duration,
     /// What is given up when nobody uses it.
     pub(crate) idle_rules: IdleRules,
+    /// When the server started.
+    pub(crate) started_at: Timestamp,
 }
 
 impl std::fmt::Debug for ServerContext {
@@ -75,6 +93,41 @@ impl ServerContext {
             || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
+    /// Checks a token for an audience: its form, signature, expiry and scope, with the keys of
+    /// whatever policies have its name.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn check_token(
+        &self,
+        namespace: &NamespaceContext,
+        token: &str,
+        audience: &Audience,
+        said: [Option<&str>; 3],
+        now: Timestamp,
+    ) -> Result<Grant, TokenError> {
+        let token = SasToken::parse(token)?;
+        let is_own_host = |host: &str| self.is_own_host(namespace, host, said);
+        let mut result = Err(TokenError::InvalidSignature);
+        let stored = namespace.stored_policy(token.policy_name(), audience.path());
+        // Policies of the namespace and of entities may share a name; the one whose key signed counts.
+        for policy in namespace.policies(token.policy_name()).chain(&stored) {
+            match token.check(keys(policy), audience, is_own_host, now) {
+                Ok(()) => {
+                    return Ok(Grant {
+                        path: audience.path().to_owned(),
+                        policy_scope: policy.scope.clone(),
+                        rights: policy.rights.clone(),
+                        expires_at: Some(token.expires_at()),
+                    });
+                }
+                Err(TokenError::InvalidSignature) => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
     /// The namespace that the first known of these hosts means; the first one if none is known.
     pub(crate) fn namespace_of(&self, hosts: [Option<&str>; 3]) -> usize {
         hosts
@@ -83,6 +136,10 @@ impl ServerContext {
             .find_map(|host| self.namespaces.iter().position(|namespace| namespace.answers_to(host)))
             .unwrap_or(0)
     }
+}
+
+fn keys(policy: &PolicyConfig) -> impl Iterator<Item = &str> {
+    std::iter::once(&policy.primary_key).chain(&policy.secondary_key).map(Secret::expose)
 }
 
 fn without_port(host: &str) -> &str {

@@ -1,5 +1,5 @@
-//! The HTTP side of a listener: health, and the upgrade to AMQP over WebSocket. The
-//! administration plane will hang in here.
+//! The HTTP side of a listener: health, the upgrade to AMQP over WebSocket, and every other path
+//! for the administration plane.
 
 use std::{
     convert::Infallible,
@@ -9,21 +9,26 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
     header::{self, HeaderMap, HeaderValue},
+    http::request::Parts,
     server::conn::http1,
     service::service_fn,
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lockstep_admin::{AdminError, REQUEST_BODY_BYTES_MAX};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 
-use crate::websocket::{SUB_PROTOCOLS, WebSocketBytes};
+use crate::{
+    administration::Head,
+    websocket::{SUB_PROTOCOLS, WebSocketBytes},
+};
 
 /// Path of AMQP over WebSocket; .NET adds a slash (wire.md 1.1).
 const WEBSOCKET_PATH: &str = "/$servicebus/websocket";
@@ -33,6 +38,8 @@ const WEBSOCKET_PATH_ESCAPED: &str = "/%24servicebus/websocket";
 const HEALTH_PATH: &str = "/health";
 /// How long the head of a request may take, and how long a connection may wait for its next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the body of a request may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines of a request.
@@ -52,20 +59,34 @@ pub(crate) enum Health {
 /// A WebSocket over what HTTP came over.
 pub(crate) type UpgradedBytes = WebSocketBytes<TokioIo<Upgraded>>;
 
+/// What HTTP requests are handed to.
+pub(crate) trait HttpServices: Sync {
+    /// Whether the broker does its work.
+    fn health(&self) -> impl Future<Output = Health> + Send;
+
+    /// Answers a request of the administration plane.
+    fn administer(
+        &self,
+        head: Head,
+        body: impl Future<Output = Result<Bytes, AdminError>> + Send,
+    ) -> impl Future<Output = lockstep_admin::Reply> + Send;
+}
+
 /// Serves requests until the peer goes, asks for WebSocket, or `stop` is cancelled. Returns the
 /// WebSocket that was asked for.
-pub(crate) async fn serve<S, H, F>(stream: S, health: H, stop: CancellationToken) -> Option<UpgradedBytes>
+pub(crate) async fn serve<S>(
+    stream: S,
+    services: &impl HttpServices,
+    stop: CancellationToken,
+) -> Option<UpgradedBytes>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn() -> F,
-    F: Future<Output = Health>,
 {
     // Filled by the request that asks for WebSocket, which is the last one of its connection.
     let upgrade: Arc<Mutex<Option<OnUpgrade>>> = Arc::default();
-    let health = &health;
     let service = service_fn(|request| {
         let upgrade = upgrade.clone();
-        async move { Ok::<_, Infallible>(respond(request, health, &upgrade).await) }
+        async move { Ok::<_, Infallible>(respond(request, services, &upgrade).await) }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -98,16 +119,16 @@ where
 
 type Reply = Response<Full<Bytes>>;
 
-async fn respond<H, F>(request: Request<Incoming>, health: &H, upgrade: &Mutex<Option<OnUpgrade>>) -> Reply
-where
-    H: Fn() -> F,
-    F: Future<Output = Health>,
-{
+async fn respond(
+    request: Request<Incoming>,
+    services: &impl HttpServices,
+    upgrade: &Mutex<Option<OnUpgrade>>,
+) -> Reply {
     let path = request.uri().path();
     let trimmed = path.strip_suffix('/').unwrap_or(path);
     if trimmed.eq_ignore_ascii_case(HEALTH_PATH) {
         return match *request.method() {
-            Method::GET | Method::HEAD => health_reply(health().await),
+            Method::GET | Method::HEAD => health_reply(services.health().await),
             _ => with_header(
                 text(StatusCode::METHOD_NOT_ALLOWED, "The health check takes GET."),
                 header::ALLOW,
@@ -125,11 +146,53 @@ where
             Err(refusal) => *refusal,
         };
     }
-    text(
-        StatusCode::NOT_FOUND,
-        "Nothing is here. This port speaks AMQP 1.0, AMQP over WebSocket at /$servicebus/websocket, and \
-         answers GET /health. The administration API comes in a later version.",
-    )
+    if trimmed.is_empty() && *request.method() == Method::GET {
+        return text(
+            StatusCode::NOT_FOUND,
+            "Nothing is here. This port speaks AMQP 1.0, AMQP over WebSocket at /$servicebus/websocket, the \
+             administration API of Service Bus at the paths of entities, and answers GET /health.",
+        );
+    }
+    let (parts, body) = request.into_parts();
+    let reply = services.administer(head(&parts), read_body(body)).await;
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+    *response.status_mut() = status;
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response = with_header(response, header::ALLOW, "GET, PUT, DELETE");
+    }
+    match reply.content_type {
+        Some(content_type) => with_header(response, header::CONTENT_TYPE, content_type),
+        None => response,
+    }
+}
+
+/// What the administration plane needs of a head; whoever accepted the connection adds the rest.
+fn head(parts: &Parts) -> Head {
+    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());
+    Head {
+        method: parts.method.as_str().to_owned(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or("").to_owned(),
+        host: host.or_else(|| text(header::HOST)),
+        authorization: text(header::AUTHORIZATION),
+        if_match: parts.headers.contains_key(header::IF_MATCH),
+        ..Head::default()
+    }
+}
+
+/// The body of a request, if it is not too large and comes in time.
+async fn read_body(body: Incoming) -> Result<Bytes, AdminError> {
+    let limited = Limited::new(body, REQUEST_BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(AdminError::TooLarge),
+        Ok(Err(error)) => {
+            Err(AdminError::Invalid(format!("The body of the request cannot be read: {error}.")))
+        }
+        Err(_elapsed) => Err(AdminError::TooSlow),
+    }
 }
 
 /// The documents of the emulator, word for word: scripts look for them.
@@ -222,128 +285,5 @@ fn with_header(mut reply: Reply, name: header::HeaderName, value: &str) -> Reply
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
-        task::JoinHandle,
-    };
-
-    use super::*;
-
-    fn serving(health: Health) -> (DuplexStream, JoinHandle<Option<UpgradedBytes>>) {
-        let (client, server) = duplex(64 * 1024);
-        let serving = tokio::spawn(serve(server, move || async move { health }, CancellationToken::new()));
-        (client, serving)
-    }
-
-    /// The whole answer to a request after which the connection is closed.
-    async fn answer(request: &str, health: Health) -> String {
-        let (mut client, _serving) = serving(health);
-        client.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    async fn get(path: &str) -> String {
-        answer(&format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"), Health::Healthy).await
-    }
-
-    fn upgrade_request(path: &str, more: &str) -> String {
-        format!(
-            "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
-        )
-    }
-
-    /// The head of the answer to an upgrade, and the connection behind it.
-    async fn upgrade(path: &str, more: &str) -> (String, DuplexStream, JoinHandle<Option<UpgradedBytes>>) {
-        let (mut client, serving) = serving(Health::Healthy);
-        client.write_all(upgrade_request(path, more).as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(client.read_u8().await.unwrap());
-        }
-        (String::from_utf8(head).unwrap().to_lowercase(), client, serving)
-    }
-
-    #[tokio::test]
-    async fn health_is_told_in_the_emulators_words() {
-        let healthy = get("/health").await;
-        assert!(healthy.starts_with("HTTP/1.1 200 OK\r\n"), "{healthy}");
-        assert!(healthy.ends_with(r#"{"status":"healthy","message":"Service is healthy."}"#), "{healthy}");
-        let request = "GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-        let unhealthy = answer(request, Health::Unhealthy).await;
-        assert!(unhealthy.starts_with("HTTP/1.1 503 "), "{unhealthy}");
-        assert!(unhealthy.contains(r#""status":"unhealthy""#), "{unhealthy}");
-    }
-
-    #[tokio::test]
-    async fn other_paths_are_told_what_is_here() {
-        let answer = get("/orders").await;
-        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
-        assert!(answer.contains("/$servicebus/websocket"), "{answer}");
-    }
-
-    #[tokio::test]
-    async fn the_upgrade_echoes_the_first_sub_protocol_that_we_speak() {
-        for (offer, echoed) in [
-            ("Sec-WebSocket-Protocol: AMQPWSB10\r\n", Some("amqpwsb10")),
-            ("Sec-WebSocket-Protocol: mqtt, amqp, AMQPWSB10\r\n", Some("amqp")),
-            ("", None),
-        ] {
-            for path in ["/$servicebus/websocket", "/$servicebus/websocket/", "/%24servicebus/websocket"] {
-                let (head, _client, _serving) = upgrade(path, offer).await;
-                assert!(head.starts_with("http/1.1 101 "), "{head}");
-                // The key and answer of RFC 6455, 1.3.
-                assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"), "{head}");
-                let line = head.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
-                assert_eq!(line, echoed);
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn bytes_pass_through_an_upgraded_connection() {
-        let (_, client, serving) =
-            upgrade("/$servicebus/websocket", "Sec-WebSocket-Protocol: amqp\r\n").await;
-        let mut client = WebSocketBytes::connect(client).await;
-        let mut server = serving.await.unwrap().expect("a WebSocket");
-        client.write_all(b"AMQP").await.unwrap();
-        client.flush().await.unwrap();
-        let mut bytes = [0; 4];
-        server.read_exact(&mut bytes).await.unwrap();
-        assert_eq!(&bytes, b"AMQP");
-    }
-
-    #[tokio::test]
-    async fn upgrades_that_are_none_are_refused_with_a_reason() {
-        let plain = get("/$servicebus/websocket").await;
-        assert!(plain.starts_with("HTTP/1.1 426 "), "{plain}");
-        let other = upgrade("/$servicebus/websocket", "Sec-WebSocket-Protocol: mqtt\r\n").await.0;
-        assert!(other.starts_with("http/1.1 400 "), "{other}");
-        let request = upgrade_request("/$servicebus/websocket", "").replace("b25jZQ", "");
-        let (mut client, _serving) = serving(Health::Healthy);
-        client.write_all(request.as_bytes()).await.unwrap();
-        let mut status = [0; 12];
-        client.read_exact(&mut status).await.unwrap();
-        assert_eq!(&status, b"HTTP/1.1 400");
-    }
-
-    #[tokio::test]
-    async fn heads_over_the_bounds_are_refused() {
-        let many = "X: y\r\n".repeat(HEADERS_COUNT_MAX + 1);
-        let answer_many = answer(&format!("GET /health HTTP/1.1\r\n{many}\r\n"), Health::Healthy).await;
-        assert!(answer_many.starts_with("HTTP/1.1 431 "), "{answer_many}");
-        let long = "y".repeat(HEAD_BYTES_MAX);
-        let answer_long =
-            answer(&format!("GET /health HTTP/1.1\r\nX: {long}\r\n\r\n"), Health::Healthy).await;
-        assert!(answer_long.starts_with("HTTP/1.1 431 "), "{answer_long}");
-    }
-
-    #[tokio::test]
-    async fn what_is_no_request_gets_400() {
-        let answer = answer("GARBAGE\r\n\r\n", Health::Healthy).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    }
-}
+#[path = "http_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@
 //!
 //! *Session trap*: AMQP sessions and message sessions are unrelated; names here say which.
 
+mod administration;
 mod client_certificate;
 pub mod config;
 mod connection;

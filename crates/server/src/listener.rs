@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use lockstep_admin::AdminError;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -22,9 +24,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    administration::Head,
     client_certificate::ClientCertificate,
     config::ListenConfig,
-    http::{self, Health, UpgradedBytes},
+    http::{self, Health, HttpServices, UpgradedBytes},
     newcomers::{Newcomer, Newcomers},
     sniff::{Replay, Sniffed, answer_and_close, sniff},
 };
@@ -82,6 +85,13 @@ pub(crate) trait Services: Send + Sync + 'static {
 
     /// Whether the broker does its work.
     fn health(&self) -> impl Future<Output = Health> + Send;
+
+    /// Answers a request of the administration plane.
+    fn administer(
+        &self,
+        head: Head,
+        body: impl Future<Output = Result<Bytes, AdminError>> + Send,
+    ) -> impl Future<Output = lockstep_admin::Reply> + Send;
 }
 
 /// An address that cannot be listened on.
@@ -320,10 +330,33 @@ async fn serve_http<S: Services>(
     shared: &Shared<S>,
     newcomer: Newcomer,
 ) {
-    let health = || shared.services.health();
-    if let Some(socket) = http::serve(stream, health, shared.stop.clone()).await {
+    let is_tls = transport == TransportKind::WebSocketTls;
+    let services = HttpSide { services: &*shared.services, sni: sni.as_deref(), is_tls };
+    if let Some(socket) = http::serve(stream, &services, newcomer.turned_away().clone()).await {
         let stream = ByteStream::WebSocket(Box::new(socket));
         shared.services.amqp(Accepted { stream, peer, sni, certificate, transport, newcomer }).await;
+    }
+}
+
+/// The services of one HTTP connection.
+struct HttpSide<'a, S> {
+    services: &'a S,
+    sni: Option<&'a str>,
+    is_tls: bool,
+}
+
+impl<S: Services> HttpServices for HttpSide<'_, S> {
+    fn health(&self) -> impl Future<Output = Health> + Send {
+        self.services.health()
+    }
+
+    async fn administer(
+        &self,
+        head: Head,
+        body: impl Future<Output = Result<Bytes, AdminError>> + Send,
+    ) -> lockstep_admin::Reply {
+        let head = Head { is_tls: self.is_tls, sni: self.sni.map(str::to_owned), ..head };
+        self.services.administer(head, body).await
     }
 }
 

@@ -36,6 +36,15 @@ impl Services for Echo {
     async fn health(&self) -> Health {
         Health::Healthy
     }
+
+    async fn administer(
+        &self,
+        head: Head,
+        _body: impl Future<Output = Result<Bytes, AdminError>> + Send,
+    ) -> lockstep_admin::Reply {
+        let body = format!("{} tls: {} sni: {:?}", head.path, head.is_tls, head.sni);
+        lockstep_admin::Reply { status: 200, content_type: None, body }
+    }
 }
 
 struct Fixture {

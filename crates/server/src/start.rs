@@ -3,6 +3,8 @@
 use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use bytes::Bytes;
+use lockstep_admin::AdminError;
 use lockstep_amqp as amqp;
 use lockstep_broker::{
     core::CoreConfig,
@@ -17,6 +19,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    administration::{self, Head},
     config::{NamespaceConfig, OnConnectionLoss, ResolvedConfig, TlsConfig},
     connection::{Connection, idleness::IdleRules},
     connection_driver::{self, Driving},
@@ -127,6 +130,14 @@ impl Services for ServerServices {
 
     async fn health(&self) -> Health {
         self.health.check().await
+    }
+
+    async fn administer(
+        &self,
+        head: Head,
+        body: impl Future<Output = Result<Bytes, AdminError>> + Send,
+    ) -> lockstep_admin::Reply {
+        administration::answer(&self.context, &head, body).await
     }
 }
 
@@ -261,6 +272,7 @@ fn context(
     external.sasl.mechanisms.push(sasl::EXTERNAL.into());
     Ok(ServerContext {
         namespaces: namespaces.collect::<anyhow::Result<_>>()?,
+        started_at: clock.now().utc,
         clock,
         engine_config: Arc::new(engine_config),
         engine_config_external: Arc::new(external),

@@ -48,6 +48,7 @@ mod field {
     pub(super) const AUTHORIZATION_RULE: u8 = 24;
     pub(super) const CREATED_AT: u8 = 25;
     pub(super) const UPDATED_AT: u8 = 26;
+    pub(super) const MADE_AT_RUN_TIME: u8 = 27;
 }
 
 pub(crate) fn encode_entity(to: &mut Vec<u8>, description: &EntityDescription) {
@@ -77,6 +78,7 @@ pub(crate) fn encode_entity(to: &mut Vec<u8>, description: &EntityDescription) {
         (field::AUTO_RENEW_WHILE_LINK_OPEN, queue.auto_renew_while_link_open),
         (field::BATCHED_OPERATIONS_ARE_OFF, !queue.enable_batched_operations),
         (field::ENABLE_EXPRESS, queue.enable_express),
+        (field::MADE_AT_RUN_TIME, queue.made_at_run_time),
     ] {
         put(field, &[u8::from(value)]);
     }
@@ -185,6 +187,7 @@ fn flag(queue: &mut QueueDescription, field: u8) -> Result<&mut bool, Problem> {
         field::REQUIRES_DUPLICATE_DETECTION => &mut queue.requires_duplicate_detection,
         field::ENABLE_PARTITIONING => &mut queue.enable_partitioning,
         field::ENABLE_EXPRESS => &mut queue.enable_express,
+        field::MADE_AT_RUN_TIME => &mut queue.made_at_run_time,
         field::COUNT_UNSETTLED_ON_SESSION_CLOSE => &mut queue.count_unsettled_on_message_session_close,
         field::AUTO_RENEW_WHILE_LINK_OPEN => &mut queue.auto_renew_while_link_open,
         _ => return Err("a property is unknown; a newer broker may have written it"),
@@ -315,6 +318,7 @@ mod tests {
                     modified_at: Timestamp::from_unix_millis(0),
                 },
             ],
+            made_at_run_time: true,
             created_at: Timestamp::from_unix_millis(1_700_000_000_000),
             updated_at: Timestamp::from_unix_millis(1_700_000_000_001),
         }

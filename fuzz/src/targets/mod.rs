@@ -1,5 +1,6 @@
 //! The targets by name.
 
+mod administration;
 mod attach;
 mod config;
 mod engine;
@@ -26,6 +27,7 @@ pub(crate) const ALL: &[(&str, fn(&[u8]))] = &[
     ("sas_token", requests::sas_token),
     ("sasl_plain", requests::sasl_plain),
     ("management", requests::management),
+    ("administration", administration::administration),
     ("config_toml", config::toml),
     ("config_emulator", config::emulator),
 ];

@@ -16,6 +16,8 @@ const RULE_TYPE: &str = "SharedAccessAuthorizationRule";
 const KEY_NAME_CHARS_MAX: usize = 256;
 /// Characters of a key: 32 bytes in base 64. What they are is not looked at.
 const KEY_CHARS: usize = 44;
+/// Characters of a client's text that a refusal shows.
+pub(super) const SHOWN_CHARS_MAX: usize = 64;
 /// Rights by their names, in the order of Service Bus.
 const RIGHTS: [(Right, &str); 3] =
     [(Right::Manage, "Manage"), (Right::Send, "Send"), (Right::Listen, "Listen")];
@@ -41,6 +43,7 @@ pub(super) fn parse(element: &Element) -> Result<Vec<AuthorizationRule>, AdminEr
 }
 
 fn invalid(key_name: &str, problem: &str) -> AdminError {
+    let key_name: String = key_name.chars().take(SHOWN_CHARS_MAX).collect();
     AdminError::Invalid(format!("The authorization rule '{key_name}' {problem}."))
 }
 
@@ -86,7 +89,8 @@ fn rights(element: &Element) -> Result<Vec<Right>, String> {
     for child in listed.iter().filter(|child| child.is(SERVICE_BUS, "AccessRights")) {
         let name = child.text.trim();
         let known = RIGHTS.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
-        let (right, _) = known.ok_or_else(|| format!("gives '{name}', which is no right"))?;
+        let shown = || name.chars().take(SHOWN_CHARS_MAX).collect::<String>();
+        let (right, _) = known.ok_or_else(|| format!("gives '{}', which is no right", shown()))?;
         if rights.contains(right) {
             return Err(format!("gives '{name}' twice"));
         }

@@ -275,7 +275,7 @@ impl QueueProperties {
 }
 
 fn is_no(name: &str, text: &str, what: &str) -> AdminError {
-    let shown: String = text.chars().take(64).collect();
+    let shown: String = text.chars().take(authorization::SHOWN_CHARS_MAX).collect();
     AdminError::Invalid(format!("The value '{shown}' of {name} is no {what}."))
 }
 

@@ -35,7 +35,7 @@ pub enum EntityChange {
     /// There is an entity with these properties.
     Defined(EntityId, Box<QueueDescription>),
     /// There is none of this name any more.
-    Deleted(EntityName),
+    Deleted(EntityId, EntityName),
 }
 
 /// An entity at one moment.
@@ -88,7 +88,7 @@ pub enum Effect {
     },
     /// An entity that the connection watches has changed or is gone (fenced). Comes from the
     /// runtime, which knows who watches.
-    EntityChanged(EntityName),
+    EntityChanged(EntityId, EntityName),
     /// The answer to a command (fenced).
     Reply {
         /// The command's number.

@@ -130,7 +130,9 @@ impl Namespace {
                 description.name = existing.name.clone();
                 if existing.created_at != Timestamp::default() {
                     description.created_at = existing.created_at;
-                    if existing.differences(&description).is_empty() {
+                    if existing.differences(&description).is_empty()
+                        && existing.made_at_run_time == description.made_at_run_time
+                    {
                         return Ok(id);
                     }
                 }
@@ -173,10 +175,12 @@ impl Namespace {
     pub(super) fn define(
         &mut self,
         step: &mut Step<'_>,
-        description: QueueDescription,
+        mut description: QueueDescription,
         existence: Existence,
     ) -> Reply {
-        let is_there = self.by_name.contains_key(&description.name);
+        let existing = self.by_name.get(&description.name).and_then(|id| self.descriptions.get(id));
+        let is_there = existing.is_some();
+        description.made_at_run_time = existing.is_none_or(|existing| existing.made_at_run_time);
         match existence {
             Existence::New if is_there => return Reply::Refused(Refusal::EntityAlreadyExists),
             Existence::Existing if !is_there => return Reply::Refused(Refusal::EntityNotFound),
@@ -258,7 +262,7 @@ impl Namespace {
         self.descriptions.remove(&entity);
         self.by_name.remove(&name);
         step.out.batch.delete_entity(entity);
-        step.out.entities.push(EntityChange::Deleted(name));
+        step.out.entities.push(EntityChange::Deleted(entity, name));
         for sub_queue in SUB_QUEUES {
             let id = entity.with_sub_queue(sub_queue);
             self.wall_clock.forget(id);

@@ -83,8 +83,8 @@ impl Directory {
         }
     }
 
-    /// Follows the namespace. Returns the name of the entity and who is to be told.
-    pub(crate) fn follow(&self, change: EntityChange) -> (EntityName, Vec<ConnectionId>) {
+    /// Follows the namespace. Returns which entity it is about and who is to be told.
+    pub(crate) fn follow(&self, change: EntityChange) -> (EntityId, EntityName, Vec<ConnectionId>) {
         let mut entities = self.write();
         match change {
             EntityChange::Defined(id, description) => {
@@ -92,11 +92,11 @@ impl Directory {
                 let entry =
                     entities.entry(name.clone()).or_insert_with(|| Entry::new(id, (*description).clone()));
                 entry.info = EntityInfo { id, description: *description };
-                (name, entry.watchers.iter().copied().collect())
+                (id, name, entry.watchers.iter().copied().collect())
             }
-            EntityChange::Deleted(name) => {
+            EntityChange::Deleted(id, name) => {
                 let watchers = entities.remove(&name).map(|entry| entry.watchers);
-                (name, watchers.into_iter().flatten().collect())
+                (id, name, watchers.into_iter().flatten().collect())
             }
         }
     }

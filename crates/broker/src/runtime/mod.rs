@@ -131,7 +131,8 @@ pub struct Broker {
 impl Broker {
     /// Recovers what the store holds, brings the entities in line with `definitions` (durably)
     /// and starts the threads. A definition wins over what is stored, with a warning that says
-    /// what it changed; entities that no definition names stay as they are.
+    /// what it changed; entities that no definition names stay as they are, with a warning unless
+    /// they were made at run time.
     ///
     /// # Errors
     /// When the store cannot be read or written, or a definition changes what cannot be changed.
@@ -175,7 +176,7 @@ impl Broker {
     }
 
     /// What the operator should know about the start: properties that definitions changed, and
-    /// namespaces kept although no definition names them.
+    /// what is kept although no definition names it any more.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings

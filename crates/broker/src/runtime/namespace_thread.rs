@@ -278,8 +278,8 @@ impl NamespaceThread {
     /// already.
     fn follow_entities(&mut self, index: usize) {
         for change in self.output.entities.drain(..) {
-            let (name, watchers) = self.shared.directories[index].follow(change);
-            let told = |connection| Routed { connection, effect: Effect::EntityChanged(name.clone()) };
+            let (id, name, watchers) = self.shared.directories[index].follow(change);
+            let told = |connection| Routed { connection, effect: Effect::EntityChanged(id, name.clone()) };
             self.output.fenced.extend(watchers.into_iter().map(told));
         }
     }

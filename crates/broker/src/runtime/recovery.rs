@@ -172,6 +172,16 @@ fn define(
             ));
         }
     }
+    for (_, description) in namespace.entities() {
+        let is_named = definition.queues.iter().any(|queue| queue.name == description.name);
+        if !is_named && !description.made_at_run_time {
+            warnings.push(format!(
+                "queue '{}' of namespace '{}' is in the data directory but not in the configuration: it and its \
+                 messages are kept",
+                description.name, definition.name
+            ));
+        }
+    }
     Ok(())
 }
 

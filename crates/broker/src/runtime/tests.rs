@@ -439,7 +439,7 @@ async fn connections_are_told_of_changes_of_the_entities_that_they_watch() {
         tokio::time::timeout(PATIENCE, watcher.waiter().receive(&mut items)).await.expect("told in time");
         items
     };
-    let changed = [ToConnection::Effect(Effect::EntityChanged(named("new")))];
+    let changed = [ToConnection::Effect(Effect::EntityChanged(entity, named("new")))];
     fixture.define(with_metadata("new", "2"), Existing).await;
     assert_eq!(told().await, changed);
     assert_eq!(

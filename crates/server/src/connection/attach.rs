@@ -4,10 +4,7 @@ use lockstep_amqp::{
     AmqpSessionId, LinkId,
     types::{Attach, Error},
 };
-use lockstep_broker::{
-    core::{Attach as CoreAttach, AttachGrant, Command, LinkIdentity, ReceiveIntent},
-    runtime::EntityInfo,
-};
+use lockstep_broker::core::{Attach as CoreAttach, AttachGrant, Command, LinkIdentity, ReceiveIntent};
 use lockstep_model::{
     EntityAddress, Feature, MessageSessionId, OutgoingLinkId, ReceiveMode, Refusal, Right, SubQueue, limits,
 };
@@ -90,32 +87,6 @@ impl Connection {
                 Ok(())
             }
         }
-    }
-
-    /// The entity of an address.
-    pub(super) fn entity(&self, address: &EntityAddress) -> Result<EntityInfo, Refusal> {
-        let found = self.broker().and_then(|broker| broker.client().lookup(&address.entity));
-        found.ok_or_else(|| {
-            let subscription = address.subscription();
-            let topic = subscription.map_or(address.entity.as_str(), |(topic, _)| topic);
-            let topics = self.namespace_context().map(|namespace| &namespace.config.topics_left_out);
-            let is_left_out = |name: &String| name.eq_ignore_ascii_case(topic);
-            if subscription.is_some() || topics.is_some_and(|topics| topics.iter().any(is_left_out)) {
-                // The name alone tells that a later feature was meant.
-                Refusal::NotSupported(Feature::Topics)
-            } else {
-                Refusal::EntityNotFound
-            }
-        })
-    }
-
-    /// The entity of an address, for a client that has shown a credential at all: others are not
-    /// told what exists.
-    fn entity_for(&self, address: &EntityAddress, right: Right) -> Result<EntityInfo, Refusal> {
-        if !self.authorizer.is_authenticated() {
-            return Err(Refusal::Unauthorized(right));
-        }
-        self.entity(address)
     }
 
     fn management_node(&self, address: &EntityAddress) -> Result<Node, Refusal> {

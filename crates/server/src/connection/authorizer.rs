@@ -28,6 +28,14 @@ impl Grant {
     }
 }
 
+impl Grant {
+    /// Whether it gives the administration plane of an entity, or of the whole namespace.
+    pub(crate) fn administers(&self, entity: Option<&EntityName>) -> bool {
+        let within = |scope: &EntityName| entity.is_some_and(|entity| covers_path(scope.key(), entity.key()));
+        self.rights.contains(&Right::Manage) && self.policy_scope.as_ref().is_none_or(within)
+    }
+}
+
 /// The path of a message store, in the form of [`Grant::path`].
 fn path(address: &EntityAddress) -> String {
     let below = match address.sub_queue {

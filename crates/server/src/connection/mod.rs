@@ -5,6 +5,7 @@ mod attach;
 pub(crate) mod authorizer;
 mod body_window;
 mod bounds;
+mod entities;
 mod identity;
 pub(crate) mod idleness;
 mod management;
@@ -401,6 +402,7 @@ impl Connection {
             Effect::Drained { link } => self.drained(link),
             Effect::Detached { link, cause } => self.core_detached(link, cause),
             Effect::Reply { request, reply } => self.reply(request, reply),
+            Effect::EntityChanged(entity, name) => self.entity_changed(entity, &name),
         }
     }
 

@@ -72,6 +72,10 @@ impl RequestNode {
         Self { session, node, path: path.to_owned() }
     }
 
+    pub(super) fn key(&self) -> NodeKey {
+        self.node.key()
+    }
+
     pub(super) fn path(&self) -> &str {
         &self.path
     }
@@ -113,6 +117,10 @@ impl ResponseNode {
             sent: 0,
             path: path.to_owned(),
         }
+    }
+
+    pub(super) const fn key(&self) -> NodeKey {
+        self.key
     }
 
     pub(super) fn path(&self) -> &str {

@@ -1,6 +1,7 @@
 //! A connection over a real broker with a memory store and a clock turned by hand: the engine in
 //! its client role on the other side, bytes carried between the two by the test.
 
+mod administration;
 mod large;
 mod reply_reads;
 
@@ -25,6 +26,12 @@ use crate::config::{NamespaceConfig, PolicyConfig, Secret};
 const TURNS_MAX: u32 = 5_000_000;
 const IDLE_TIME_OUT: Duration = Duration::from_secs(30);
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// A policy that may do everything, beside one that may not.
+fn administrator(policy: &PolicyConfig) -> PolicyConfig {
+    let rights = vec![Right::Send, Right::Listen, Right::Manage];
+    PolicyConfig { name: "all".into(), primary_key: Secret::new("all-key"), rights, ..policy.clone() }
+}
 
 struct World {
     clock: ManualClock,
@@ -59,7 +66,7 @@ impl World {
         let config = NamespaceConfig {
             name: "sbtest".into(),
             host_names: vec![],
-            policies: vec![policy],
+            policies: vec![administrator(&policy), policy],
             queues: vec![],
             topics_left_out: vec!["events".into()],
             client_certificates: vec![],
@@ -83,6 +90,7 @@ impl World {
             memory: Arc::new(MemoryBudget::new(MEMORY_BYTES_DEFAULT)),
             unread_timeout: UNREAD_TIMEOUT,
             idle_rules,
+            started_at: clock.now().utc,
         });
         Self { clock, context, _broker: broker }
     }

@@ -8,7 +8,6 @@ use lockstep_protocol::{
 };
 
 use super::{Connection, authorizer::Grant, request_links::Route};
-use crate::config::PolicyConfig;
 
 /// Refused tokens of one connection that are logged; more are only at the level `debug`.
 const REFUSALS_LOGGED_MAX: u32 = 16;
@@ -73,29 +72,10 @@ impl Connection {
     }
 
     fn check_token(&self, token: &str, audience: &Audience) -> Result<Grant, TokenError> {
-        let token = SasToken::parse(token)?;
-        let Some(namespace) = self.namespace_context() else { return Err(TokenError::InvalidSignature) };
-        let is_own_host = |host: &str| self.context.is_own_host(namespace, host, self.identity.said_hosts());
-        let mut result = Err(TokenError::InvalidSignature);
-        // Policies of the namespace and of entities may share a name; the one whose key signed counts.
-        for policy in namespace.policies(token.policy_name()) {
-            match token.check(keys(policy), audience, is_own_host, self.now.utc) {
-                Ok(()) => {
-                    return Ok(Grant {
-                        path: audience.path().to_owned(),
-                        policy_scope: policy.scope.clone(),
-                        rights: policy.rights.clone(),
-                        expires_at: Some(token.expires_at()),
-                    });
-                }
-                Err(TokenError::InvalidSignature) => {}
-                Err(error) => result = Err(error),
-            }
-        }
-        result
+        let Some(namespace) = self.namespace_context() else {
+            SasToken::parse(token)?;
+            return Err(TokenError::InvalidSignature);
+        };
+        self.context.check_token(namespace, token, audience, self.identity.said_hosts(), self.now.utc)
     }
-}
-
-fn keys(policy: &PolicyConfig) -> impl Iterator<Item = &str> {
-    std::iter::once(&policy.primary_key).chain(&policy.secondary_key).map(crate::config::Secret::expose)
 }

@@ -54,7 +54,7 @@ fn hostile_http_gets_an_http_answer(s: &Scenario) -> Outcome {
             .replace("\r\n\r\n", &format!("\r\nUpgrade: websocket\r\n{more}\r\n"))
     };
     let key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
-    let cases: [(&str, String, &[&str]); 12] = [
+    let cases: [(&str, String, &[&str]); 15] = [
         ("a bare word", "GARBAGE\r\n\r\n".into(), &["400"]),
         ("another version", "GET / HTTP/9.9\r\n\r\n".into(), &["400", "505"]),
         ("a control character", "GET /\x01 HTTP/1.1\r\nHost: x\r\n\r\n".into(), &["400"]),
@@ -64,7 +64,10 @@ fn hostile_http_gets_an_http_answer(s: &Scenario) -> Outcome {
         ("two lengths", head("POST /", "Content-Length: 1\r\nContent-Length: 2\r\n"), &["400"]),
         ("a length that is none", head("POST /", "Content-Length: -1\r\n"), &["400"]),
         ("another method", head("DELETE /health", ""), &["405"]),
-        ("nothing there", head("GET /etc/passwd", ""), &["404"]),
+        ("nothing there", head("GET /", ""), &["404"]),
+        ("an entity without a token", head("GET /etc/passwd", ""), &["401"]),
+        ("a creation without a token", head("PUT /q", "Content-Length: 0\r\n"), &["401"]),
+        ("a method that is none of administration", head("POST /q", ""), &["405"]),
         ("WebSocket without a key", upgrade("Sec-WebSocket-Version: 13\r\n"), &["400"]),
         ("WebSocket of another version", upgrade(&format!("Sec-WebSocket-Version: 8\r\n{key}")), &["426"]),
     ];

@@ -410,6 +410,7 @@ fn by_whom(effects: &[Routed]) -> std::collections::BTreeMap<Whom, Vec<Told>> {
             Effect::Deliver(delivery) => (Whom::Link(delivery.link.0), Told::Delivered(shown(&delivery))),
             Effect::Drained { link } => (Whom::Link(link.0), Told::Drained),
             Effect::Detached { link, cause } => (Whom::Link(link.0), Told::Detached(cause)),
+            Effect::EntityChanged(..) => unreachable!("the core knows no watchers"),
             Effect::Reply { request, reply } => {
                 let said = match reply {
                     Reply::Peeked(messages) => Said::Peeked(messages.iter().map(seen).collect()),
