@@ -134,7 +134,8 @@ fn deliver(stored: &Bytes, time_to_live: Option<Duration>, overlaid: bool, omit_
     let properties = |message: &[u8], sections: &Sections| {
         sections.properties.clone().map(|range| message[range].to_vec())
     };
-    let (sent_properties, received_properties) = (properties(stored, &sections), properties(&whole, &received));
+    let (sent_properties, received_properties) =
+        (properties(stored, &sections), properties(&whole, &received));
     match time_to_live {
         None => assert_eq!(received_properties, sent_properties),
         Some(time_to_live) => check_times(received_properties, sent_properties, time_to_live, &facts),
