@@ -121,7 +121,10 @@ suite("administration", (scenario) => {
     assert.equal((await admin.getQueue(made)).defaultMessageTimeToLive, FOREVER);
   });
 
-  administering("queues_are_listed_over_several_pages", async (s, admin, made) => {
+  scenario("queues_are_listed_over_several_pages", async (s) => {
+    // Queues that come and go between two pages move the others; here nobody else makes any.
+    const admin = administrator(await s.ownBroker());
+    const made = "Made/one";
     await admin.createQueue(made);
     const names = [];
     for await (const queue of admin.listQueues()) names.push(queue.name);
@@ -133,8 +136,7 @@ suite("administration", (scenario) => {
       assert.ok(page.length <= 70);
       counted += page.length;
     }
-    // Other scenarios make and delete queues at the same time.
-    assert.ok(counted > 200);
+    assert.equal(counted, names.length);
   });
 
   administering("runtime_counts_are_exact", async (s, admin, made) => {
@@ -192,7 +194,7 @@ suite("administration", (scenario) => {
     assert.deepEqual([message.body, message.sequenceNumber.toString()], ["again", "1"]);
   });
 
-  administering("a_queue_that_is_disabled_ends_its_links", async (s, admin, made) => {
+  administering("a_status_set_at_run_time_is_in_force_at_once", async (s, admin, made) => {
     await admin.createQueue(made);
     const sender = s.client.createSender(made);
     await sender.sendMessages({ body: "m1" });

@@ -228,7 +228,7 @@ def test_deleting_a_queue_ends_its_links_and_its_messages(broker, admin, made):
             receiver.complete_message(message)
 
 
-def test_a_queue_that_is_disabled_ends_its_links(broker, admin, made):
+def test_a_status_set_at_run_time_is_in_force_at_once(broker, admin, made):
     admin.create_queue(made)
     with broker.client(retry_total=1) as client:
         with client.get_queue_sender(made) as sender:

@@ -94,7 +94,7 @@ impl Plane<'_> {
             if_match: head.if_match,
         };
         let operation = router::route(&request)?;
-        let grant = self.authenticate(head, operation.entity())?;
+        let grant = self.authenticate(head, &operation)?;
         // What is not there may be known to everybody who has a key (semantics G-81).
         if let Operation::GetEntity(name) = &operation
             && self.namespace.client.lookup(name).is_none()
@@ -111,8 +111,9 @@ impl Plane<'_> {
         self.execute(operation, &body).await
     }
 
-    /// Checks the token for what the request is about: an entity, or a path of the namespace's own.
-    fn authenticate(&self, head: &Head, entity: Option<&EntityName>) -> Result<Grant, AdminError> {
+    /// Checks the token for what the request is about: an entity, a subscription, or a path of the
+    /// namespace's own.
+    fn authenticate(&self, head: &Head, operation: &Operation) -> Result<Grant, AdminError> {
         let Some(token) = head.authorization.as_deref() else {
             return Err(AdminError::Unauthenticated(
                 "MissingToken: there is no Authorization header.".into(),
@@ -122,7 +123,10 @@ impl Plane<'_> {
         let token = scheme.map_or(token, |scheme| &token[scheme.len()..]);
         // Whose host is judged by the token's resource; what the client names as its host must not
         // get into the path.
-        let path = entity.map_or(self.url.path, EntityName::key);
+        let path = match operation {
+            Operation::Subscription(of) => format!("{}/subscriptions/{}", of.topic, of.below),
+            other => other.entity().map_or(self.url.path, EntityName::key).to_owned(),
+        };
         let audience = Audience::parse(&format!("host/{path}"));
         let said = [head.host.as_deref(), head.sni.as_deref(), None];
         let now = self.context.clock.now().utc;

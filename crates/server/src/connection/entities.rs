@@ -45,13 +45,13 @@ impl Connection {
         if found.is_none() && broker.client().lookup(name).is_none() {
             broker.unwatch(name);
         }
-        let may_send = found.as_ref().is_some_and(|found| found.description.status.allows_send());
         let mut ended: Vec<(LinkId, Refusal)> = Vec::new();
         for (&link, binding) in &mut self.links {
             match binding {
                 LinkBinding::Sender(sender) if sender.entity.id == id => match &found {
                     None => ended.push((link, Refusal::EntityNotFound)),
-                    Some(_) if !may_send => ended.push((link, Refusal::EntityDisabled)),
+                    // Of one that is disabled, too: each message is refused by name. A detach that
+                    // crosses a message would leave the client without an outcome.
                     Some(found) => sender.entity = found.clone(),
                 },
                 LinkBinding::Requests(node) if found.is_none() && is_of(node.key(), id) => {
@@ -67,7 +67,7 @@ impl Connection {
         ended.sort_unstable_by_key(|(link, _)| *link);
         for (link, refusal) in ended {
             self.response_links.retain(|other| *other != link);
-            self.end_sender(link, &refusal);
+            self.end_sender_after_outcomes(link, &refusal);
         }
     }
 }

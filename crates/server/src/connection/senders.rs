@@ -25,11 +25,13 @@ pub(crate) struct Sender {
     pub(super) open_sends: u32,
     /// The client has detached; it is answered after the last outcome.
     pub(super) detaching: bool,
+    /// The broker ends the link for this reason, after the last outcome.
+    pub(super) ending: Option<Box<Refusal>>,
 }
 
 impl Sender {
     pub(super) fn new(entity: EntityInfo, address: EntityAddress, path: &str) -> Self {
-        Self { entity, address, path: path.to_owned(), open_sends: 0, detaching: false }
+        Self { entity, address, path: path.to_owned(), open_sends: 0, detaching: false, ending: None }
     }
 }
 
@@ -128,8 +130,24 @@ impl Connection {
     pub(super) fn send_answered(&mut self, link: LinkId) {
         let Some(LinkBinding::Sender(sender)) = self.links.get_mut(&link) else { return };
         sender.open_sends = sender.open_sends.saturating_sub(1);
-        if sender.detaching && sender.open_sends == 0 {
+        if sender.open_sends > 0 {
+            return;
+        }
+        if sender.detaching {
             self.forget_link(link, true);
+        } else if let Some(refusal) = sender.ending.take() {
+            self.end_sender(link, &refusal);
+        }
+    }
+
+    /// Detaches a sender with an error once every message under way has its outcome: clients wait
+    /// for those, whatever becomes of the link.
+    pub(super) fn end_sender_after_outcomes(&mut self, link: LinkId, refusal: &Refusal) {
+        match self.links.get_mut(&link) {
+            Some(LinkBinding::Sender(sender)) if sender.open_sends > 0 => {
+                sender.ending = Some(Box::new(refusal.clone()))
+            }
+            _ => self.end_sender(link, refusal),
         }
     }
 

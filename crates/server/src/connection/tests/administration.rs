@@ -159,6 +159,10 @@ fn what_a_later_version_brings_is_answered_with_501_by_name() {
     assert!(reply.status == 501 && reply.body.contains("topics"), "{reply:?}");
     assert_eq!(world.administer("PUT", "/t/subscriptions/s", "").status, 501);
     assert_eq!(world.administer("GET", "/t/subscriptions/s", "").status, 404);
+    // JavaScript signs the URL of each request.
+    let authorization =
+        token("https://localhost:5671/t/Subscriptions/s?api-version=2021-05", "all", "all-key");
+    assert_eq!(world.ask(Head { authorization, ..head("GET", "/t/Subscriptions/s") }, "").status, 404);
     assert!(world.administer("GET", "/$Resources/topics", "").body.contains(">Topics</title>"));
 }
 
@@ -265,26 +269,64 @@ fn deleting_a_queue_detaches_its_senders_receivers_and_request_links() {
 
 /// B-97, G-11.
 #[test]
-fn disabling_a_queue_detaches_links_and_other_updates_are_not_noticed() {
+fn disabling_a_queue_detaches_receivers_and_other_updates_are_not_noticed() {
     let world = World::new();
     world.administer("PUT", "/new", &queue(""));
     let mut peer = world.connect("PLAIN", b"\0root\0key");
-    let sender = peer.attach(attach(Role::Sender, "new")).expect("there");
+    peer.attach(attach(Role::Sender, "new")).expect("there");
     let receiver = peer.attach(attach(Role::Receiver, "new")).expect("there");
     let update = |elements: &str| world.administer("If-Match PUT", "/new", &queue(elements)).status;
     assert_eq!(update("<LockDuration>PT10S</LockDuration>"), 200);
     assert_eq!(update("<Status>SendDisabled</Status>"), 200);
-    let detached = peer.detached(1);
-    assert_eq!((detached[0].0, condition(&detached[0].1)), (sender, "com.microsoft:entity-disabled"));
-    let refused = peer.attach(attach(Role::Sender, "new")).expect_err("disabled");
+    let mut other = world.connect("PLAIN", b"\0root\0key");
+    let refused = other.attach(attach(Role::Sender, "new")).expect_err("disabled");
     assert_eq!(condition(&refused), "com.microsoft:entity-disabled");
     assert_eq!(update("<Status>Disabled</Status>"), 200);
     let detached = peer.detached(1);
     assert_eq!((detached[0].0, condition(&detached[0].1)), (receiver, "com.microsoft:entity-disabled"));
     assert_eq!(update("<Status>Active</Status>"), 200);
-    assert!(peer.attach(attach(Role::Sender, "new")).is_ok());
+    assert!(other.attach(attach(Role::Sender, "new")).is_ok());
     let info = world.context.namespaces[0].client.lookup(&EntityName::new("new").expect("name"));
     assert_eq!(info.map(|info| info.description.status), Some(EntityStatus::Active));
+}
+
+/// A message that is under way when its queue goes has an outcome before the link ends.
+#[test]
+fn a_message_under_way_is_answered_before_its_link_ends() {
+    let world = World::new();
+    world.administer("PUT", "/new", &queue(""));
+    let mut peer = world.connect("PLAIN", b"\0root\0key");
+    let sender = peer.attach(attach(Role::Sender, "new")).expect("there");
+    peer.until("credit", |event| matches!(event, Event::Credit { .. }).then_some(()));
+    world.administer("DELETE", "/new", "");
+    // The client does not know it yet, and neither does its connection when the message comes.
+    let delivery = amqp::OutgoingDelivery {
+        tag: Bytes::from_static(b"1"),
+        message_format: 0,
+        settled: false,
+        prefix: Bytes::new(),
+        rest: Bytes::from_static(b"\0Su\xa0\x01x"),
+    };
+    peer.client.send(sender, delivery).expect("credit");
+    let sent = peer.client.transmit().to_vec();
+    peer.client.transmitted(sent.len());
+    peer.server.engine.receive_buffer().extend_from_slice(&sent);
+    peer.server.process(world.clock.now());
+    peer.server.settle_turn();
+    let (mut outcome, mut error) = (None, None);
+    peer.until("outcome and detach", |event| {
+        match event {
+            Event::Disposed { state, .. } => {
+                assert!(error.is_none(), "the outcome comes first");
+                outcome.clone_from(state);
+            }
+            Event::Detached { error: Some(told), .. } => error = Some(told.clone()),
+            _ => {}
+        }
+        error.is_some().then_some(())
+    });
+    assert!(matches!(outcome, Some(DeliveryState::Outcome(Outcome::Rejected(Some(_))))), "{outcome:?}");
+    assert_eq!(error.as_ref().map(condition), Some("amqp:not-found"));
 }
 
 /// B-98, D-11.
