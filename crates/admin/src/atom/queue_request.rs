@@ -187,7 +187,9 @@ impl QueueProperties {
         queue.user_metadata = self.user_metadata;
         queue.enable_batched_operations = self.enable_batched_operations.unwrap_or(true);
         queue.enable_express = self.enable_express.unwrap_or(false);
-        queue.support_ordering = self.support_ordering;
+        // What is shown anyway is as if it were left out, so that reading and writing changes nothing.
+        let shown_anyway = !queue.enable_partitioning;
+        queue.support_ordering = self.support_ordering.filter(|wanted| *wanted != shown_anyway);
         let rules = self.authorization_rules.unwrap_or_default();
         queue.authorization_rules = authorization::with_dates(rules, rules_before, now);
         if queue.enable_express && queue.requires_duplicate_detection {

@@ -140,6 +140,15 @@ fn the_answer_to_a_creation_has_no_counts_and_an_empty_list_of_rules_no_attribut
     assert!(reply.body.contains("<AuthorizationRules></AuthorizationRules>"));
 }
 
+/// G-77.
+#[test]
+fn a_queue_of_defaults_that_is_written_back_is_the_same() {
+    let snapshot = snapshot("q");
+    let reply = queue_entry(&url("/q", ""), &snapshot);
+    let properties = QueueProperties::parse(reply.body.as_bytes()).expect("what was written");
+    assert_eq!(properties.update(&snapshot.description, NOW), Ok(snapshot.description));
+}
+
 /// What a client reads can be sent back whole and changes nothing.
 #[test]
 fn what_is_read_can_be_written_back() {
