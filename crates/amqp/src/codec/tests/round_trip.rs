@@ -261,3 +261,30 @@ fn transfer_without_state_stays_within_its_stated_overhead() {
     encode_frame(&mut out, u16::MAX, &Performative::Transfer(largest));
     assert!(out.len() <= crate::codec::TRANSFER_OVERHEAD_BYTES, "{}", out.len());
 }
+
+/// 1.6.23, by either decoder: a name that the typed one refuses (a symbol as the hostname) leaves
+/// the frame to the one by hand.
+#[test]
+fn of_a_key_that_stands_twice_in_a_map_the_last_value_counts() {
+    let fields = |names: &[(&str, u32)]| {
+        let entries = names.iter().map(|(name, value)| (Symbol::new(name), Value::Uint(*value)));
+        Fields(entries.collect())
+    };
+    let Some(Performative::Open(mut open)) = performatives().into_iter().next() else { panic!("an open") };
+    open.properties = Some(fields(&[("a", 1), ("b", 2), ("a", 3)]));
+    let mut encoded = BytesMut::new();
+    encode_frame(&mut encoded, 0, &Performative::Open(open));
+    let end = encoded.len();
+    let body = encoded.freeze();
+    let expected = fields(&[("a", 3), ("b", 2)]);
+    let properties = |decoded| match decoded {
+        Ok(Frame::Amqp { performative: Performative::Open(open), .. }) => open.properties.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(properties(decode_frame(body.clone(), FrameKind::Amqp)), Some(expected.clone()));
+    let (value, _) = super::super::value::decode_value_at(&body.slice(..end), 8).expect("a value");
+    let Ok(Performative::Open(open)) = super::super::composite::performative(0x10, value) else {
+        panic!("decodes")
+    };
+    assert_eq!(open.properties, Some(expected));
+}
