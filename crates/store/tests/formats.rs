@@ -9,8 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use lockstep_model::{
-    BodyId, CommitNumber, EntityDescription, EntityId, EntityName, MessageSessionId, MessageState,
-    NamespaceId, PropertyOverlay, PropertyValue, QueueDescription, SequenceNumber, SubQueue, Timestamp,
+    AuthorizationRule, BodyId, CommitNumber, DuplicateKey, EntityDescription, EntityId, EntityName,
+    EntityStatus, MessageSessionExpiration, MessageSessionId, MessageState, NamespaceId, PropertyOverlay,
+    PropertyValue, QueueDescription, Right, SequenceNumber, SubQueue, Timestamp,
 };
 use lockstep_store::{
     Batch, CounterRecord, DuplicateRecord, LoadVisitor, MessageOverlayRecord, MessageRecord,
@@ -20,6 +21,8 @@ use lockstep_store::{
 const NAMESPACE: NamespaceId = NamespaceId(1);
 const ORDERS: EntityId = EntityId::new(NAMESPACE, 1);
 const EVENTS: EntityId = EntityId::new(NAMESPACE, 2);
+/// Since format 2: a queue that differs from the defaults in everything.
+const EVERYTHING: EntityId = EntityId::new(NAMESPACE, 3);
 /// Large enough for a blob file.
 const LARGE_BODY_SIZE_BYTES: usize = 20_000;
 
@@ -32,6 +35,10 @@ impl LoadVisitor for Rows {
         self.0.push(format!("{id:?} {record:?}"));
     }
     fn entity(&mut self, id: EntityId, EntityDescription::Queue(queue): EntityDescription) {
+        if id == EVERYTHING {
+            self.0.push(format!("{id:?} as it was defined: {}", queue == everything()));
+            return;
+        }
         self.0.push(format!(
             "{id:?} {} {} {:?} {} {}",
             queue.name,
@@ -56,6 +63,9 @@ impl LoadVisitor for Rows {
             record.size_bytes,
             record.message_session.as_ref().map(MessageSessionId::as_str)
         ));
+        if let (Some(expires_at), Some(row)) = (record.expires_at, self.0.last_mut()) {
+            row.push_str(&format!(" expires {} {}", expires_at.unix_millis(), record.was_scheduled));
+        }
     }
     fn overlay(&mut self, id: EntityId, sequence_number: SequenceNumber, record: MessageOverlayRecord) {
         let properties: Vec<_> = record.properties.iter().collect();
@@ -86,23 +96,59 @@ const FORMAT_1_ROWS: [&str; 17] = [
     r#"EntityId(1/2/Main) SequenceNumber(1) 1 []"#,
 ];
 
+/// What format 2 has besides, by the row that it stands behind.
+const FORMAT_2_ROWS: [(&str, &str); 5] = [
+    (FORMAT_1_ROWS[2], "EntityId(1/3/Main) as it was defined: true"),
+    (FORMAT_1_ROWS[5], "EntityId(1/3/Main) SequenceNumber(1)"),
+    (
+        FORMAT_1_ROWS[13],
+        r#"EntityId(1/3/Main) SequenceNumber(1) Active 1700000000013 BodyId(7) 6 Some("t") expires 1700000001513 true"#,
+    ),
+    (
+        FORMAT_1_ROWS[16],
+        "EntityId(1/3/Main) DuplicateRecord { interval: 1700000000, key: DuplicateKey([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]), accepted_at: Timestamp(1700000000013) }",
+    ),
+    (
+        "",
+        "EntityId(1/3/Main) DuplicateRecord { interval: 1700000001, key: DuplicateKey([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), accepted_at: Timestamp(1700000001999) }",
+    ),
+];
+
 #[test]
 fn a_data_directory_of_format_1_is_read_row_by_row() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    copy_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1"), dir.path());
-    let store = RocksStore::open(dir.path(), &RocksOptions::default()).expect("opens");
-    assert_eq!(store.recovered_commit(), CommitNumber(12));
-    check_format_1(&store);
-    drop(store);
-    // And once more, after this version closed it.
-    check_format_1(&RocksStore::open(dir.path(), &RocksOptions::default()).expect("opens"));
+    check("format-1", CommitNumber(12), &FORMAT_1_ROWS);
 }
 
-fn check_format_1(store: &RocksStore) {
+#[test]
+fn a_data_directory_of_format_2_is_read_row_by_row() {
+    let mut rows = Vec::new();
+    for row in FORMAT_1_ROWS {
+        // The namespace has given out one number more.
+        rows.push(row.replace("last_entity_number: 2", "last_entity_number: 3"));
+        let more = FORMAT_2_ROWS.iter().filter(|(before, _)| *before == row);
+        rows.extend(more.map(|(_, row)| (*row).to_owned()));
+    }
+    rows.push(FORMAT_2_ROWS[4].1.to_owned());
+    check("format-2", CommitNumber(14), &rows);
+}
+
+fn check<T: AsRef<str>>(fixture: &str, commit: CommitNumber, rows: &[T]) {
+    let rows: Vec<&str> = rows.iter().map(AsRef::as_ref).collect();
+    let dir = tempfile::tempdir().expect("temporary directory");
+    copy_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture), dir.path());
+    let store = RocksStore::open(dir.path(), &RocksOptions::default()).expect("opens");
+    assert_eq!(store.recovered_commit(), commit);
+    check_rows(&store, &rows);
+    drop(store);
+    // And once more, after this version closed it.
+    check_rows(&RocksStore::open(dir.path(), &RocksOptions::default()).expect("opens"), &rows);
+}
+
+fn check_rows(store: &RocksStore, expected: &[&str]) {
     let mut rows = Rows::default();
     store.load(&mut rows).expect("loads");
-    assert_eq!(rows.0, FORMAT_1_ROWS);
-    let bodies = store.read_bodies(NAMESPACE, &[1, 2, 3, 4, 5, 6, 7].map(BodyId)).expect("readable");
+    assert_eq!(rows.0, expected);
+    let bodies = store.read_bodies(NAMESPACE, &[1, 2, 3, 4, 5, 6, 99].map(BodyId)).expect("readable");
     let small = Some(Bytes::from_static(b"body 1"));
     let sizes: Vec<_> = bodies.iter().map(|body| body.as_ref().map(Bytes::len)).collect();
     assert_eq!(bodies[0], small);
@@ -166,6 +212,68 @@ fn first_half(step: u64, batch: &mut Batch) {
     }
 }
 
+/// What came with format 2, in the log, too.
+fn third_part(step: u64, batch: &mut Batch) {
+    if step == 13 {
+        batch.put_namespace(NAMESPACE, &NamespaceRecord { name: "sbtest".into(), last_entity_number: 3 });
+        batch.put_entity(EVERYTHING, &EntityDescription::Queue(everything()));
+        return;
+    }
+    let record = MessageRecord {
+        expires_at: Some(Timestamp::from_unix_millis(1_700_000_001_513)),
+        was_scheduled: true,
+        ..message(MessageState::Active, 13, 7, 6, Some("t"))
+    };
+    send(batch, EVERYTHING, 1, &record);
+    for (interval, key, millis) in [(0, 1, 13), (1, 0, 1_999)] {
+        let record = DuplicateRecord {
+            interval: 1_700_000_000 + interval,
+            key: DuplicateKey([key; 16]),
+            accepted_at: Timestamp::from_unix_millis(1_700_000_000_000 + millis),
+        };
+        batch.put_duplicate(EVERYTHING, &record);
+    }
+}
+
+fn everything() -> QueueDescription {
+    QueueDescription {
+        name: EntityName::new("everything").expect("valid"),
+        requires_session: true,
+        lock_duration: Duration::from_millis(61_500),
+        max_delivery_count: 3,
+        max_message_size_bytes: 1 << 20,
+        status: EntityStatus::ReceiveDisabled,
+        max_size_bytes: 1 << 40,
+        default_message_time_to_live: Some(Duration::from_millis(1_500)),
+        dead_lettering_on_message_expiration: true,
+        message_session_expiration: MessageSessionExpiration::Message,
+        requires_duplicate_detection: true,
+        duplicate_detection_history_time_window: Duration::from_secs(20),
+        auto_delete_on_idle: Some(Duration::from_secs(300)),
+        enable_partitioning: true,
+        message_session_state_time_to_live: Some(Duration::from_secs(9)),
+        redelivery_delay: Duration::from_secs(4),
+        redelivery_delay_max: Duration::from_millis(60_500),
+        count_unsettled_on_message_session_close: true,
+        auto_renew_while_link_open: true,
+        user_metadata: Some("ü".into()),
+        enable_batched_operations: false,
+        enable_express: true,
+        support_ordering: Some(false),
+        authorization_rules: vec![AuthorizationRule {
+            key_name: "listen".into(),
+            primary_key: "first".into(),
+            secondary_key: "second".into(),
+            rights: vec![Right::Listen, Right::Send],
+            created_at: Timestamp::from_unix_millis(1_700_000_000_000),
+            modified_at: Timestamp::from_unix_millis(1_700_000_000_001),
+        }],
+        made_at_run_time: true,
+        created_at: Timestamp::from_unix_millis(1_700_000_000_002),
+        updated_at: Timestamp::from_unix_millis(1_700_000_000_003),
+    }
+}
+
 /// Six more, which stay in the log: among them a move to the dead-letter queue.
 fn second_half(step: u64, batch: &mut Batch) {
     let overlay = |delivery_count, properties| MessageOverlayRecord { delivery_count, properties };
@@ -215,7 +323,10 @@ fn write_a_data_directory() {
         store
     };
     drop(steps(1, 6, first_half));
-    let store = steps(7, 12, second_half);
+    let store = steps(7, 14, |step, batch| match step {
+        ..=12 => second_half(step, batch),
+        _ => third_part(step, batch),
+    });
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("format-fixture");
     copy_directory(dir.path(), &target);
     drop(store);
