@@ -40,8 +40,8 @@ pub struct QueueDescription {
     /// Whether it was asked for as a partitioned entity. It has one partition all the same; the
     /// rules about keys hold. Cannot be changed (semantics B-104, D-20).
     pub enable_partitioning: bool,
-    /// After how long without messages, without a holder and without being set, the state of a
-    /// message session is removed; `None` is never (semantics F-1).
+    /// How long after it was last set, or its last message came, the state of a message session is
+    /// removed that nobody holds and that has no messages; `None` is never (semantics F-1).
     pub message_session_state_time_to_live: Option<Duration>,
     /// After how long an abandoned message is delivered again, after its first failed delivery;
     /// doubled with each further one. Zero, as in Service Bus, is at once (semantics F-7).

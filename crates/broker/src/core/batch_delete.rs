@@ -32,11 +32,17 @@ impl Namespace {
             entry.place == Place::Available
                 || (entry.place == Place::Deferred && is_present(Defect::BatchDeletionTakesDeferred))
         };
+        if !queue.settings.status.allows_receive() {
+            return Reply::Refused(Refusal::EntityDisabled);
+        }
         let qualifies = |entry: &MessageEntry| is_free(entry) && entry.enqueued_at <= enqueued_until;
         let count = count as usize;
         let numbers: Vec<SequenceNumber> = match session {
             None => {
-                let all = queue.messages.iter_from(SequenceNumber(0));
+                // What lies before the first free message is not looked at again.
+                let first = queue.messages.iter_from(queue.deletable_from).find(|(_, entry)| is_free(entry));
+                queue.deletable_from = first.map_or(queue.last_sequence_number, |(number, _)| number);
+                let all = queue.messages.iter_from(queue.deletable_from);
                 all.filter(|(_, entry)| qualifies(entry)).map(|(number, _)| number).take(count).collect()
             }
             Some(id) => {

@@ -60,6 +60,9 @@ impl Namespace {
                 continue;
             }
             let (queue_id, slot) = (link.queue, hold.slot);
+            if self.queues.get_mut(&queue_id).is_some_and(|queue| queue.is_blocked(slot)) {
+                return;
+            }
             if !self.sweep_session(step, queue_id, slot) {
                 return;
             }
@@ -150,7 +153,10 @@ impl Namespace {
             }
             self.unlock(slot);
             match lock.kind {
-                LockKind::Reserved { .. } => self.restore_rows(step, lock.queue, lock.sequence_number),
+                LockKind::Reserved { .. } => {
+                    self.reserved_is_answered(&lock);
+                    self.restore_rows(step, lock.queue, lock.sequence_number);
+                }
                 LockKind::Message { .. } | LockKind::MessageSession { .. } | LockKind::HeldBack { .. } => {
                     self.give_back(lock.queue, lock.sequence_number);
                 }
@@ -171,6 +177,7 @@ impl Namespace {
                 continue;
             }
             self.unlock(slot);
+            self.reserved_is_answered(&lock);
             let Some(queue) = self.queues.get_mut(&lock.queue) else { continue };
             queue.reserved -= 1;
             if let Some(entry) = queue.remove(lock.sequence_number) {
@@ -199,8 +206,15 @@ impl Namespace {
 
     /// A locked message is available again, at its old position, nothing counted.
     pub(super) fn give_back(&mut self, queue_id: EntityId, sequence_number: SequenceNumber) {
+        if let Some(queue) = self.queues.get_mut(&queue_id) {
+            queue.locked -= 1;
+        }
+        self.put_in_line(queue_id, sequence_number);
+    }
+
+    /// A message that nobody has is available, at its old position.
+    pub(super) fn put_in_line(&mut self, queue_id: EntityId, sequence_number: SequenceNumber) {
         let Some(queue) = self.queues.get_mut(&queue_id) else { return };
-        queue.locked -= 1;
         queue.make_available(sequence_number);
         self.mark_message(queue_id, sequence_number);
         self.plan_sweep_no_later(queue_id);
@@ -266,6 +280,7 @@ impl Namespace {
     ) {
         let Some(queue) = self.queues.get_mut(&queue_id) else { return };
         queue.reserved -= 1;
+        queue.hold_back(sequence_number);
         let Some(entry) = queue.messages.get_mut(sequence_number) else { return };
         entry.place = Place::Awaiting;
         let record = entry.record(queue.message_sessions.id(entry.message_session));
@@ -280,11 +295,9 @@ impl Namespace {
 
     /// The row of a moved or restored message is durable.
     pub(super) fn row_is_durable(&mut self, queue_id: EntityId, sequence_number: SequenceNumber) {
-        let Some(queue) = self.queues.get_mut(&queue_id) else { return };
+        let Some(queue) = self.queues.get(&queue_id) else { return };
         if queue.messages.get(sequence_number).is_some_and(|entry| entry.place == Place::Awaiting) {
-            queue.make_available(sequence_number);
-            self.mark_message(queue_id, sequence_number);
-            self.plan_sweep_no_later(queue_id);
+            self.put_in_line(queue_id, sequence_number);
         }
     }
 

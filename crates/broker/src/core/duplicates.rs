@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lockstep_model::{DuplicateKey, EntityId, Timestamp};
+use lockstep_model::{DuplicateKey, EntityId, Timestamp, limits::MESSAGE_IDS_REMEMBERED_MAX};
 use lockstep_store::{Batch, DuplicateRecord};
 
 /// Intervals that a window is divided into.
@@ -125,8 +125,13 @@ impl DuplicateHistory {
         tables.sum::<usize>() * (size_of::<(DuplicateKey, u32)>() + 1)
     }
 
+    /// Whether it remembers as many as it may: forgetting one before its time would let a duplicate
+    /// pass.
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= MESSAGE_IDS_REMEMBERED_MAX
+    }
+
     /// How many ids are remembered.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.iter().map(|interval| interval.ids.len()).sum()
     }

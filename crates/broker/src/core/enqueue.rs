@@ -213,6 +213,9 @@ pub(super) fn check_entity(queue: &Queue, held_bytes: u64) -> Result<(), Refusal
     if held_bytes >= queue.settings.max_size_bytes {
         return Err(Refusal::QuotaExceeded);
     }
+    if queue.settings.duplicate_detection_window.is_some() && queue.duplicates.is_full() {
+        return Err(Refusal::ServerBusy);
+    }
     Ok(())
 }
 

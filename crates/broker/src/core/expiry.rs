@@ -131,7 +131,7 @@ impl Namespace {
                 session.expired_through = session.expired_through.max(last);
             }
             let next = session
-                .next_available(durable_through, &queue.messages)
+                .first_in_line(durable_through, &queue.messages)
                 .filter(|&next| next <= session.expired_through)
                 .or(expired);
             let Some(number) = next else { return true };

@@ -41,6 +41,7 @@ impl Namespace {
             self.drop_parts(step, connection, upload);
             return Reply::Refused(refusal);
         }
+        self.note_use(step.now.utc, entity);
         let uploads = self.uploads.entry(connection).or_default();
         if part == 0 {
             uploads.insert(upload, Upload { body: self.next_body, parts: 0 });

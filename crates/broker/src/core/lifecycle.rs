@@ -217,26 +217,28 @@ impl Namespace {
     fn end_link(&mut self, step: &mut Step<'_>, id: OutgoingLinkId, cause: &Refusal) {
         let Some(link) = self.links.get(&id) else { return };
         let connection = link.connection;
-        let told = match &link.kind {
+        match &link.kind {
             LinkKind::Holder(hold) => {
                 let is_there = !hold.is_lost;
+                if is_there {
+                    self.leave_reserved(id);
+                }
                 self.end_hold(step, id, false);
-                is_there
+                if is_there {
+                    // Its lock is lost, whatever the reason (semantics A-70).
+                    let cause = Some(Refusal::MessageSessionLockLost);
+                    step.fenced(connection, Effect::Detached { link: id, cause });
+                }
             }
             LinkKind::Pending(_) => {
                 self.remove_link(id);
                 step.fenced(connection, Effect::AttachRefused { link: id, refusal: cause.clone() });
-                return;
             }
             LinkKind::Plain { .. } | LinkKind::Browser(_) => {
-                if let Some(link) = self.remove_link(id) {
-                    self.return_reserved(step, &link.in_flight);
-                }
-                true
+                self.leave_reserved(id);
+                self.remove_link(id);
+                step.fenced(connection, Effect::Detached { link: id, cause: Some(cause.clone()) });
             }
-        };
-        if told {
-            step.fenced(connection, Effect::Detached { link: id, cause: Some(cause.clone()) });
         }
     }
 
@@ -259,6 +261,9 @@ impl Namespace {
         for id in self.links_of(entity) {
             self.end_link(step, id, &Refusal::EntityNotFound);
         }
+        // Deliveries of lost holds that are still being counted: their locks go with the messages.
+        let is_of_entity = |queue: EntityId| queue.with_sub_queue(SubQueue::Main) == entity;
+        self.returning.retain(|_, returning| !is_of_entity(returning.queue));
         self.descriptions.remove(&entity);
         self.by_name.remove(&name);
         step.out.batch.delete_entity(entity);
@@ -322,14 +327,21 @@ impl Namespace {
     }
 
     /// Deletes an entity that was idle for too long. Receivers that are attached, held message
-    /// sessions, accepts that wait and scheduled messages are use (semantics B-98, D-11).
+    /// sessions, accepts that wait, locked and scheduled messages are use (semantics B-98, D-11);
+    /// when one of them ends, that is use, too.
     pub(super) fn check_idle(&mut self, step: &mut Step<'_>, entity: EntityId) {
         let Some(queue) = self.queues.get(&entity) else { return };
         let Some(idle) = queue.settings.auto_delete_on_idle else {
             self.wall_clock.set(Due::Idle(entity), None);
             return;
         };
-        if !queue.scheduled.is_empty() || !self.links_of(entity).is_empty() {
+        let locked = |sub_queue| {
+            self.queues.get(&entity.with_sub_queue(sub_queue)).is_some_and(|queue| queue.locked > 0)
+        };
+        let in_use = !queue.scheduled.is_empty()
+            || SUB_QUEUES.into_iter().any(locked)
+            || !self.links_of(entity).is_empty();
+        if in_use {
             self.note_use(step.now.utc, entity);
         } else if queue.last_used.plus(idle) <= step.now.utc {
             tracing::info!(entity = ?entity, "a queue was idle for too long and is deleted");

@@ -7,7 +7,7 @@ use lockstep_model::{
 use super::{
     Attach, AttachGrant, Departure, Effect, ReceiveIntent,
     deadlines::Deadline,
-    message_locks::{LockKind, LockSlot},
+    message_locks::LockSlot,
     message_session::{lock_manager::Hold, waiting::PendingAccept},
     namespace::{Changed, Namespace, Step, Unfinished},
 };
@@ -175,9 +175,12 @@ impl Namespace {
         }
         for id in std::mem::take(&mut self.drains) {
             let Some(link) = self.links.get_mut(&id) else { continue };
-            if self.unfinished.contains(&Unfinished::Holder(id))
-                || self.unfinished.contains(&Unfinished::Queue(link.queue))
-            {
+            let expiring = match &link.kind {
+                LinkKind::Holder(hold) => Some(Unfinished::Expiring(link.queue, hold.slot)),
+                _ => None,
+            };
+            let unfinished = [Some(Unfinished::Holder(id)), Some(Unfinished::Queue(link.queue)), expiring];
+            if unfinished.iter().flatten().any(|unfinished| self.unfinished.contains(unfinished)) {
                 self.drains.push(id);
                 continue;
             }
@@ -231,6 +234,7 @@ impl Namespace {
         for id in self.connections.remove(&connection).unwrap_or_default() {
             self.depart(step, id, departure);
         }
+        self.return_left_reserved(step, connection);
         self.bodies_were_read(step, connection, None);
     }
 
@@ -238,6 +242,7 @@ impl Namespace {
     fn depart(&mut self, step: &mut Step<'_>, id: OutgoingLinkId, departure: Departure) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let is_holder = matches!(link.kind, LinkKind::Holder(_));
+        let queue_id = link.queue;
         let releases =
             departure == Departure::Clean || self.config.release_message_sessions_on_connection_loss;
         match (is_holder, releases) {
@@ -249,18 +254,7 @@ impl Namespace {
                 }
             }
         }
-    }
-
-    /// Puts back what a link reserved and did not send.
-    pub(super) fn return_reserved(&mut self, step: &mut Step<'_>, in_flight: &[LockSlot]) {
-        for &slot in in_flight {
-            if let Some(lock) = self.locks.get(slot).copied()
-                && matches!(lock.kind, LockKind::Reserved { .. })
-            {
-                self.unlock(slot);
-                self.restore_rows(step, lock.queue, lock.sequence_number);
-            }
-        }
+        self.note_use(step.now.utc, queue_id);
     }
 }
 

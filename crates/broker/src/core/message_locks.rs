@@ -136,6 +136,7 @@ impl Namespace {
                 return Reply::Refused(refusal);
             }
         }
+        self.note_use(step.now.utc, entity);
         let mut ends = Vec::with_capacity(tokens.len());
         for &token in tokens {
             let Some((slot, lock)) = self.locks.find(token) else { continue };
@@ -166,6 +167,7 @@ impl Namespace {
     /// A message lock has run out: the delivery failed (semantics B-28).
     pub(super) fn expire_message_lock(&mut self, step: &mut Step<'_>, slot: LockSlot) {
         if let Some(lock) = self.unlock(slot) {
+            self.note_use(step.now.utc, lock.queue);
             if is_present(Defect::ExpiryIsNotCounted) {
                 self.give_back(lock.queue, lock.sequence_number);
                 return;

@@ -64,6 +64,11 @@ impl Expiry {
         self.0 <= now.unix_millis()
     }
 
+    /// How long it is until then; `None` if it is never.
+    pub(super) fn left(self, now: Timestamp) -> Option<Duration> {
+        self.time_to_live(now)
+    }
+
     /// The time to live of a message that was enqueued at `from`.
     pub(super) fn time_to_live(self, from: Timestamp) -> Option<Duration> {
         let millis = self.time()?.unix_millis().saturating_sub(from.unix_millis());

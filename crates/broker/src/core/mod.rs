@@ -35,6 +35,7 @@ mod namespace;
 mod peek;
 mod queue;
 mod redelivery;
+mod reserved;
 mod restore;
 mod scheduling;
 mod settle;

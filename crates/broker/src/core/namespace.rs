@@ -20,6 +20,7 @@ use super::{
         lock_manager::{EndedHolds, LostHolds},
     },
     queue::Queue,
+    reserved::LeftReserved,
     wall_clock::{Due, WallClock},
 };
 
@@ -74,6 +75,7 @@ pub struct Namespace {
     pub(super) abandoned_bodies: Vec<(BodyId, u32)>,
     pub(super) lost_holds: LostHolds,
     pub(super) ended_holds: EndedHolds,
+    pub(super) left_reserved: LeftReserved,
     /// Numbers the turns of receivers and accepts.
     last_turn: u64,
 }
@@ -186,6 +188,7 @@ impl Namespace {
             abandoned_bodies: Vec::new(),
             lost_holds: LostHolds::default(),
             ended_holds: EndedHolds::default(),
+            left_reserved: LeftReserved::default(),
             last_turn: 0,
         }
     }
@@ -308,9 +311,11 @@ impl Namespace {
                 (asked.holder.connection, asked.request, reply)
             }
             Command::CancelScheduled { entity, sequence_numbers, connection, request } => {
+                self.note_access(step.now.utc, entity);
                 (connection, request, self.cancel_scheduled(step, entity, &sequence_numbers))
             }
             Command::DeleteMessages { entity, count, enqueued_until, session, connection, request } => {
+                self.note_access(step.now.utc, entity);
                 let reply = self.delete_messages(step, entity, count, enqueued_until, session.as_ref());
                 (connection, request, reply)
             }

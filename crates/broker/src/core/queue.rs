@@ -14,7 +14,7 @@ use super::{
     defects::{Defect, is_present},
     duplicates::DuplicateHistory,
     expiry::Expiring,
-    message_session::MessageSessions,
+    message_session::{MessageSessionSlot, MessageSessions},
     message_state::{Expiry, MessageEntry, MessageIndex, Place},
     redelivery::BackOff,
 };
@@ -101,6 +101,9 @@ pub(super) struct Queue {
     pub(super) turns: BTreeMap<u64, OutgoingLinkId>,
     /// Accepts that wait for any message session, first come first served (semantics A-37).
     pub(super) pending_accepts: BTreeMap<u64, OutgoingLinkId>,
+    /// No message before it can be deleted by a batch deletion: all are in somebody's hands, put
+    /// aside or wait for their time.
+    pub(super) deletable_from: SequenceNumber,
     /// Messages out on peek-lock delivery.
     pub(super) locked: u64,
     /// Messages that were put aside, locked ones included.
@@ -133,6 +136,7 @@ impl Queue {
             expiring: Expiring::default(),
             scheduled: BTreeSet::new(),
             duplicates: DuplicateHistory::default(),
+            deletable_from: SequenceNumber::default(),
             locked: 0,
             reserved: 0,
             deferred: 0,
@@ -210,6 +214,7 @@ impl Queue {
             return;
         }
         entry.place = Place::Available;
+        self.deletable_from = self.deletable_from.min(sequence_number);
         let expires = entry.expiry != Expiry::NEVER;
         match entry.message_session {
             Some(slot) if self.settings.requires_session => {
@@ -224,6 +229,25 @@ impl Queue {
         if expires {
             self.start_expiring(sequence_number);
         }
+    }
+
+    /// A message is in nobody's hands and not available either: in a message session nothing
+    /// overtakes it, until it is available or gone.
+    pub(super) fn hold_back(&mut self, sequence_number: SequenceNumber) {
+        let slot = self.messages.get(sequence_number).and_then(|entry| entry.message_session);
+        if self.settings.requires_session
+            && let Some(session) = slot.and_then(|slot| self.message_sessions.get_mut(slot))
+        {
+            session.hold_back(sequence_number);
+        }
+    }
+
+    /// Whether a message session has available messages, but none that may be delivered yet.
+    pub(super) fn is_blocked(&mut self, slot: MessageSessionSlot) -> bool {
+        let (durable_through, messages) = (self.durable_through, &self.messages);
+        self.message_sessions
+            .get_mut(slot)
+            .is_some_and(|session| session.is_blocked(durable_through, messages))
     }
 
     /// The message that a plain receiver gets next. Messages that are not available are passed

@@ -55,6 +55,9 @@ impl Namespace {
         let Some(queue) = self.queues.get(&queue_id) else { return };
         let Some(entry) = queue.messages.get(number) else { return };
         let delay = delay.unwrap_or_else(|| queue.settings.back_off.after(entry.delivery_count));
+        // What has expired has nothing to wait for (semantics A-105).
+        let left = entry.expiry.left(step.now.utc).filter(|_| !queue.is_sub_queue());
+        let delay = left.map_or(delay, |left| delay.min(left));
         // What was put aside is asked for by number, whenever its receiver likes.
         if delay.is_zero() || entry.is_deferred {
             self.give_back(queue_id, number);
@@ -72,17 +75,14 @@ impl Namespace {
         let slot = self.locks.insert(Lock { token: step.ids.lock_token(), kind, ..*abandoned });
         entry.place = Place::Locked(slot);
         self.deadlines.insert(deadline, Deadline::MessageLock(slot));
-        if queue.settings.requires_session
-            && let Some(session) = entry.message_session.and_then(|slot| queue.message_sessions.get_mut(slot))
-        {
-            session.hold_back(abandoned.sequence_number);
-        }
+        queue.locked -= 1;
+        queue.hold_back(abandoned.sequence_number);
     }
 
     /// The delay of a message is over.
     pub(super) fn end_hold_back(&mut self, slot: LockSlot) {
         if let Some(lock) = self.unlock(slot) {
-            self.give_back(lock.queue, lock.sequence_number);
+            self.put_in_line(lock.queue, lock.sequence_number);
         }
     }
 }

@@ -106,18 +106,24 @@ impl Namespace {
         }
     }
 
-    /// Every row was restored: makes messages available, and notes what is due. `now` counts as
-    /// the last use of every entity.
+    /// Every row was restored: makes messages available, and notes what is due.
     pub fn finish_restore(&mut self, now: Timestamp) {
         self.restored_bodies.get_or_insert_default();
+        for queue in self.queues.values_mut() {
+            queue.finish_restore();
+        }
+        self.plan_all(now);
+    }
+
+    /// Notes what is due in every entity, as it is defined now. `now` counts as their last use. To
+    /// be called once more when definitions have changed without a command.
+    pub fn plan_all(&mut self, now: Timestamp) {
         let ids: Vec<EntityId> = self.queues.keys().copied().collect();
         for id in ids {
             if let Some(queue) = self.queues.get_mut(&id) {
-                queue.finish_restore();
                 queue.last_used = now;
-                if !queue.duplicates.is_empty() {
-                    self.wall_clock.set(Due::ForgetDuplicates(id), Some(now));
-                }
+                let remembers = !queue.duplicates.is_empty();
+                self.wall_clock.set(Due::ForgetDuplicates(id), remembers.then_some(now));
             }
             self.plan_activation(id);
             self.plan_sweep(id);

@@ -20,6 +20,9 @@ impl Namespace {
         sequence_numbers: &[SequenceNumber],
     ) -> Reply {
         let Some(queue) = self.queues.get(&entity) else { return Reply::Refused(Refusal::EntityNotFound) };
+        if !queue.settings.status.allows_send() {
+            return Reply::Refused(Refusal::EntityDisabled);
+        }
         let mut numbers = sequence_numbers.to_vec();
         numbers.sort_unstable();
         numbers.dedup();
@@ -53,6 +56,11 @@ impl Namespace {
             active.enqueued_at = step.now.utc;
             active.place = Place::Available;
             active.was_scheduled = true;
+            // It is enqueued now, which is use of the queue and of its message session's state.
+            queue.last_used = step.now.utc;
+            if let Some(slot) = active.message_session {
+                queue.message_sessions.note_use(slot, step.now.utc);
+            }
             let number = queue.next_sequence_number(&mut self.stale_counters);
             let record = active.record(queue.message_sessions.id(active.message_session));
             step.out.batch.put_message(queue_id, number, &record);

@@ -30,6 +30,7 @@ impl Namespace {
             return Reply::Refused(refusal);
         }
         let mut failures = Vec::new();
+        let mut used = None;
         for (position, &token) in tokens.iter().enumerate() {
             let found = self.judge(step.now, via, token, connection);
             let judged = found.clone().and_then(|found| self.allow(settlement, found));
@@ -39,9 +40,15 @@ impl Namespace {
                 lock.settlement_refused = true;
             }
             match judged {
-                Ok((slot, lock)) => self.carry_out(step, slot, &lock, settlement),
+                Ok((slot, lock)) => {
+                    used = Some(lock.queue);
+                    self.carry_out(step, slot, &lock, settlement);
+                }
                 Err(refusal) => failures.push((u32::try_from(position).unwrap_or(u32::MAX), refusal)),
             }
+        }
+        if let Some(queue) = used {
+            self.note_use(step.now.utc, queue);
         }
         Reply::Settled(failures)
     }

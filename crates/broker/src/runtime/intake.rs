@@ -248,7 +248,8 @@ pub(super) fn work_of(command: &Command) -> usize {
         Command::Enqueue(enqueue) => enqueue.messages.len().max(1),
         Command::ReceiveBySequenceNumbers(asked) => asked.sequence_numbers.len().max(1),
         Command::CancelScheduled { sequence_numbers, .. } => sequence_numbers.len().max(1),
-        Command::DeleteMessages { count, .. } => (*count as usize).max(1),
+        // It may have to pass over many that it does not take.
+        Command::DeleteMessages { count, .. } => (*count as usize).max(64),
         Command::Peek { .. }
         | Command::ListMessageSessions { .. }
         | Command::ListQueues { .. }

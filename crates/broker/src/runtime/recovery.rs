@@ -101,6 +101,7 @@ pub(crate) fn recover(
     for definition in definitions {
         let namespace = find_or_create(&mut namespaces, config, &definition.name, &mut output);
         define(namespace, definition, now, &mut output, &mut warnings)?;
+        namespace.plan_all(now);
     }
     for namespace in namespaces.values() {
         if !definitions.iter().any(|d| d.name.eq_ignore_ascii_case(namespace.name())) {

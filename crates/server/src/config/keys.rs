@@ -378,8 +378,8 @@ pub(super) static QUEUE: Table = Table {
             "session_state_time_to_live_s",
             SECONDS,
             "for ever",
-            "After how long the state of a message session is removed that is not held, has no messages and \
-             was not set, from 1.",
+            "How long after it was last set, or its last message came, the state of a message session is \
+             removed that is not held and has no messages, from 1.",
         ),
         key(
             "redelivery_delay_s",

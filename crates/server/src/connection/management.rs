@@ -140,27 +140,16 @@ impl Connection {
         let link = self.associated_link(request.associated_link_name.as_deref());
         let holder = HolderClaim { connection, link };
         let session = request.operation.message_session().cloned();
-        let kind = match &request.operation {
-            ManagementOperation::RenewLocks { .. } => ReplyKind::LocksRenewed,
-            ManagementOperation::RenewMessageSessionLock { .. } => ReplyKind::MessageSessionLockRenewed,
-            ManagementOperation::GetMessageSessionState { .. } => ReplyKind::MessageSessionState,
-            ManagementOperation::ListMessageSessions { skip, .. } => {
-                ReplyKind::MessageSessions { skip: *skip }
+        let kind = reply_kind(&request.operation).and_then(|kind| match kind {
+            // What makes the broker hold more.
+            ReplyKind::Scheduled { .. } | ReplyKind::Deferred { .. } if self.refuses_work() => {
+                Err(Refusal::ServerBusy)
             }
-            ManagementOperation::Peek { omit_body, .. } => ReplyKind::Peeked { omit_body: *omit_body },
-            ManagementOperation::Schedule { messages } => ReplyKind::Scheduled { count: messages.len() },
-            ManagementOperation::ReceiveBySequenceNumbers { mode, .. } => ReplyKind::Deferred { mode: *mode },
-            ManagementOperation::DeleteMessages { .. } => ReplyKind::Deleted,
-            ManagementOperation::CancelScheduled { .. } => ReplyKind::Done,
-            ManagementOperation::SetMessageSessionState { .. } | ManagementOperation::Settle { .. } => {
-                ReplyKind::Done
-            }
-            ManagementOperation::NotYet(feature) => {
-                let refusal = Refusal::NotSupported(*feature);
-                return self.refuse_management(&route, request.message_id.as_ref(), path, None, &refusal);
-            }
-            ManagementOperation::Unknown(_) => {
-                let refusal = Refusal::UnknownOperation;
+            kind => Ok(kind),
+        });
+        let kind = match kind {
+            Ok(kind) => kind,
+            Err(refusal) => {
                 return self.refuse_management(&route, request.message_id.as_ref(), path, None, &refusal);
             }
         };
@@ -359,6 +348,28 @@ fn scheduled_numbers(count: usize, first: SequenceNumber, duplicates: &[u32]) ->
         number
     };
     (0..count).map(number).collect()
+}
+
+/// How the reply to an operation is told.
+///
+/// # Errors
+/// The operation is none that there is.
+const fn reply_kind(operation: &ManagementOperation) -> Result<ReplyKind, Refusal> {
+    Ok(match operation {
+        ManagementOperation::RenewLocks { .. } => ReplyKind::LocksRenewed,
+        ManagementOperation::RenewMessageSessionLock { .. } => ReplyKind::MessageSessionLockRenewed,
+        ManagementOperation::GetMessageSessionState { .. } => ReplyKind::MessageSessionState,
+        ManagementOperation::ListMessageSessions { skip, .. } => ReplyKind::MessageSessions { skip: *skip },
+        ManagementOperation::Peek { omit_body, .. } => ReplyKind::Peeked { omit_body: *omit_body },
+        ManagementOperation::Schedule { messages } => ReplyKind::Scheduled { count: messages.len() },
+        ManagementOperation::ReceiveBySequenceNumbers { mode, .. } => ReplyKind::Deferred { mode: *mode },
+        ManagementOperation::DeleteMessages { .. } => ReplyKind::Deleted,
+        ManagementOperation::CancelScheduled { .. }
+        | ManagementOperation::SetMessageSessionState { .. }
+        | ManagementOperation::Settle { .. } => ReplyKind::Done,
+        ManagementOperation::NotYet(feature) => return Err(Refusal::NotSupported(*feature)),
+        ManagementOperation::Unknown(_) => return Err(Refusal::UnknownOperation),
+    })
 }
 
 /// The command for an operation; `None` for those that the caller has refused.

@@ -179,6 +179,7 @@ impl Connection {
         self.commands.len() < COMMANDS_MAX
             && self.command_bytes < COMMAND_BYTES_MAX
             && self.requests.len() < REQUESTS_MAX
+            && self.reply_reads.takes_more()
     }
 
     /// Whether more may be read from the socket.

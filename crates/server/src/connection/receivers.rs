@@ -538,6 +538,11 @@ impl Connection {
     /// The core has let go of a link.
     pub(super) fn core_detached(&mut self, outgoing: OutgoingLinkId, cause: Option<Refusal>) {
         let Some(&link) = self.by_outgoing.get(&outgoing) else { return };
+        if let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) {
+            // What did not reach the wire goes back, as far as the core has not taken it back itself.
+            self.commands.extend(receiver.last_sent());
+            self.commands.extend(receiver.unsent(0));
+        }
         let error = match (self.links.get_mut(&link), cause) {
             (Some(LinkBinding::Receiver(receiver)), Some(refusal)) => {
                 let path = receiver.path.clone();

@@ -2,10 +2,10 @@
 //! a few replies of a connection at a time. A client may ask for thousands of peeks at once, each
 //! for as much as one may return.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use lockstep_broker::core::{BodyRef, Reply};
-use lockstep_model::{BodyId, RequestId, limits};
+use lockstep_model::{BodyId, PropertyOverlay, RequestId, limits};
 
 use super::{
     BodyWaiter, Connection,
@@ -17,19 +17,29 @@ use super::{
 /// alone has more.
 const REPLY_READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
+/// Replies that wait for it; while there are as many, the connection's next requests wait, too.
+const REPLIES_WAITING_MAX: usize = 64;
+
 /// What is read for replies, and what waits for that.
 #[derive(Debug, Default)]
 pub(super) struct ReplyReads {
     /// Bytes that are read, and what came of them.
     bytes: u64,
-    /// In order. They hold no bytes of messages.
+    /// In order. They hold no bytes of messages, only what is said of each.
     waiting: VecDeque<(RequestId, Reply)>,
+    /// Bytes of that.
+    waiting_bytes: u64,
 }
 
 impl ReplyReads {
     /// Bytes that are in memory for replies, or will be.
     pub(super) fn held_bytes(&self) -> usize {
-        usize::try_from(self.bytes).unwrap_or(usize::MAX)
+        usize::try_from(self.bytes + self.waiting_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Whether more may be asked for.
+    pub(super) fn takes_more(&self) -> bool {
+        self.waiting.len() < REPLIES_WAITING_MAX
     }
 
     fn has_room(&self, bytes: u64) -> bool {
@@ -52,6 +62,7 @@ impl Connection {
                 body.bytes = None;
             }
         }
+        self.reply_reads.waiting_bytes += bytes_told(&reply);
         self.reply_reads.waiting.push_back((request, reply));
     }
 
@@ -88,6 +99,7 @@ impl Connection {
                 return;
             }
             if let Some((request, reply)) = self.reply_reads.waiting.pop_front() {
+                self.reply_reads.waiting_bytes -= bytes_told(&reply);
                 self.begin_read(request, reply, bytes);
             }
         }
@@ -101,6 +113,23 @@ pub(super) fn bodies(reply: &mut Reply) -> Vec<&mut BodyRef> {
         Reply::Deferred(deliveries) => deliveries.iter_mut().map(|delivery| &mut delivery.body).collect(),
         _ => Vec::new(),
     }
+}
+
+/// Bytes of what a reply says of its messages.
+fn bytes_told(reply: &Reply) -> u64 {
+    let laid_over = |properties: &Option<Arc<PropertyOverlay>>| {
+        properties.as_deref().map_or(0, PropertyOverlay::size_bytes)
+    };
+    let bytes: usize = match reply {
+        Reply::Peeked(messages) => {
+            messages.iter().map(|message| size_of_val(message) + laid_over(&message.properties)).sum()
+        }
+        Reply::Deferred(deliveries) => {
+            deliveries.iter().map(|delivery| size_of_val(delivery) + laid_over(&delivery.properties)).sum()
+        }
+        _ => 0,
+    };
+    bytes as u64
 }
 
 /// Bytes of a reply's messages that are not in memory.

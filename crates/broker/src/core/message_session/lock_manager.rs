@@ -115,6 +115,9 @@ impl Namespace {
             LinkKind::Holder(hold) if !hold.is_lost => Some(link.connection),
             _ => None,
         });
+        if told.is_some() {
+            self.leave_reserved(id);
+        }
         self.end_hold(step, id, true);
         if let Some(connection) = told {
             let cause = Some(Refusal::MessageSessionLockLost);
@@ -151,6 +154,7 @@ impl Namespace {
         let Some(link) = self.remove_link(id) else { return };
         let Link { queue, in_flight, kind: LinkKind::Holder(hold), .. } = link else { return };
         self.ended_holds.add_link(id);
+        self.note_use(step.now.utc, queue);
         let mut deliveries = Vec::new();
         let mut reserved = Vec::new();
         for slot in in_flight {

@@ -68,7 +68,8 @@ pub(super) struct MessageSession {
     /// Available again after a delivery.
     #[expect(clippy::box_collection, reason = "most message sessions have none; 16 bytes saved in each")]
     returned: Option<Box<BTreeSet<SequenceNumber>>>,
-    /// Its messages that wait for their next delivery; none behind them is delivered.
+    /// Its messages that are neither available nor in a receiver's hands, for now: abandoned with
+    /// a delay, or taken back and not durable yet. None behind them is delivered.
     #[expect(clippy::box_collection, reason = "most message sessions have none; 16 bytes saved in each")]
     held_back: Option<Box<BTreeSet<SequenceNumber>>>,
     pub(super) state: Option<Box<StateBlob>>,
@@ -110,9 +111,18 @@ impl MessageSession {
         Some(next).filter(|next| held_back.is_none_or(|first| next < first))
     }
 
+    /// Whether there is such a message, but behind one that waits.
+    pub(super) fn is_blocked(&mut self, durable_through: SequenceNumber, messages: &MessageIndex) -> bool {
+        // Mostly nothing waits.
+        let Some(&waits) = self.held_back.as_ref().and_then(|held_back| held_back.first()) else {
+            return false;
+        };
+        self.first_in_line(durable_through, messages).is_some_and(|next| waits < next)
+    }
+
     /// The first message that is available. Messages that were put aside before the broker
     /// started are passed over, once.
-    fn first_in_line(
+    pub(super) fn first_in_line(
         &mut self,
         durable_through: SequenceNumber,
         messages: &MessageIndex,
@@ -158,18 +168,22 @@ impl MessageSession {
         }
     }
 
-    /// A message waits for its next delivery, until it is given back.
+    /// No message behind this one is delivered, until it is given back or gone.
     pub(super) fn hold_back(&mut self, sequence_number: SequenceNumber) {
         self.held_back.get_or_insert_default().insert(sequence_number);
     }
 
-    pub(super) fn give_back(&mut self, sequence_number: SequenceNumber) {
+    fn let_go(&mut self, sequence_number: SequenceNumber) {
         if let Some(held_back) = &mut self.held_back {
             held_back.remove(&sequence_number);
             if held_back.is_empty() {
                 self.held_back = None;
             }
         }
+    }
+
+    pub(super) fn give_back(&mut self, sequence_number: SequenceNumber) {
+        self.let_go(sequence_number);
         self.returned.get_or_insert_default().insert(sequence_number);
     }
 
@@ -281,6 +295,7 @@ impl MessageSessions {
     ) {
         let Some(session) = self.slots.get_mut(slot.key()) else { return };
         session.messages.remove(sequence_number, messages);
+        session.let_go(sequence_number);
         self.tidy_up(slot);
     }
 

@@ -68,8 +68,11 @@ impl Namespace {
     /// Removes the states whose time is over, as many as the step may touch.
     pub(in crate::core) fn forget_states(&mut self, step: &mut Step<'_>, entity: EntityId) {
         while let Some(queue) = self.queues.get_mut(&entity) {
-            let Some(time_to_live) = queue.settings.message_session_state_time_to_live else { break };
             let sessions = &mut queue.message_sessions;
+            let Some(time_to_live) = queue.settings.message_session_state_time_to_live else {
+                sessions.aging.clear();
+                break;
+            };
             let Some(&(at, slot)) = sessions.aging.first() else { break };
             if at > step.now.utc || !step.may_go_on() {
                 break;

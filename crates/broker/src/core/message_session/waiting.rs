@@ -119,6 +119,7 @@ impl Namespace {
             return;
         }
         if let Some(link) = self.remove_link(id) {
+            self.note_use(step.now.utc, link.queue);
             let refusal = Refusal::AcceptTimedOut;
             step.fenced(link.connection, Effect::AttachRefused { link: id, refusal });
         }

@@ -1,5 +1,7 @@
 //! Deleting many messages (semantics B-55, G-59).
 
+use lockstep_model::EntityStatus;
+
 use super::*;
 
 fn delete(
@@ -63,4 +65,34 @@ fn one_message_session_is_emptied_and_no_longer_handed_out() {
     assert_eq!(broker.list(queue, None, 0, 5), ["b"]);
     assert_eq!(granted(&broker.accept_next(queue, 1))[0].1, "b");
     assert_eq!(granted(&broker.accept_next(queue, 2)), []);
+}
+
+/// B-97.
+#[test]
+fn a_disabled_queue_keeps_its_messages() {
+    let (mut broker, queue) = Broker::with_queue();
+    broker.send(queue, None);
+    let mut description = Broker::description("q", false);
+    description.status = EntityStatus::Disabled;
+    broker.redefine(description);
+    let now = broker.now.utc;
+    assert_eq!(delete(&mut broker, queue, 1, now, None), Reply::Refused(Refusal::EntityDisabled));
+    assert_eq!(broker.cancel(queue, &[1]), Reply::Refused(Refusal::EntityDisabled));
+}
+
+#[test]
+fn what_comes_back_can_be_deleted_although_it_was_passed_over() {
+    let (mut broker, queue) = Broker::with_queue();
+    for _ in 0..3 {
+        broker.send(queue, None);
+    }
+    let seen = broker.receiver(queue, 1, 3);
+    let now = broker.now.utc;
+    assert_eq!(delete(&mut broker, queue, 9, now, None), Reply::Deleted(0));
+    broker.credit(1, 3);
+    broker.abandon(1, tokens(&seen)[1]);
+    assert_eq!(delete(&mut broker, queue, 9, now, None), Reply::Deleted(1));
+    broker.send(queue, None);
+    assert_eq!(delete(&mut broker, queue, 9, now, None), Reply::Deleted(1));
+    assert_eq!(broker.contents(queue), [(1, 0), (3, 0)]);
 }

@@ -43,6 +43,28 @@ fn expired_messages_of_a_plain_queue_go_by_themselves() {
     assert_eq!(broker.namespace.next_due(), None);
 }
 
+/// B-16: what is there is sent before the drain is answered, however much has expired before it.
+#[test]
+fn a_drain_is_answered_behind_a_live_message_that_many_expired_ones_stand_before() {
+    let (mut broker, queue) = queue_with(|queue| {
+        queue.requires_session = true;
+        queue.message_session_expiration = MessageSessionExpiration::Message;
+    });
+    for _ in 0..700 {
+        broker.send_all(queue, vec![living(Some("s"), 10)]);
+    }
+    broker.send(queue, Some("s"));
+    broker.accept(queue, 1, "s");
+    broker.advance(seconds(11));
+    let mut seen = broker.drain(1, 1);
+    while broker.namespace.next_deadline() == Some(MonoTime::default()) {
+        seen.extend(broker.tick());
+    }
+    assert_eq!(delivered(&seen), [(1, 701, 0)]);
+    let is_drained = |routed: &Routed| matches!(routed.effect, Effect::Drained { .. });
+    assert_eq!(seen.iter().filter(|routed| is_drained(routed)).count(), 1);
+}
+
 /// G-45, B-35.
 #[test]
 fn expired_messages_are_dead_lettered_where_asked() {

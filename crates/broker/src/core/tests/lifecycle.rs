@@ -150,7 +150,8 @@ fn a_deleted_queue_is_gone_with_everything_in_it() {
     broker.break_connection(2);
     broker.accept_next(queue, 3);
     let seen = delete(&mut broker, queue);
-    assert_eq!(detached(&seen), [(1, Some(Refusal::EntityNotFound))]);
+    //
+    assert_eq!(detached(&seen), [(1, Some(Refusal::MessageSessionLockLost))]);
     assert_eq!(refused(&seen), [(3, Refusal::EntityNotFound)]);
     assert_eq!(reply(&seen), Reply::Done);
     assert_eq!((broker.namespace.links.len(), broker.namespace.locks.len()), (0, (0, 0)));
@@ -189,9 +190,8 @@ fn an_idle_queue_is_deleted_and_a_used_one_is_not() {
     let idle = Duration::from_secs(300);
     let mut description = Broker::description("q", false);
     description.auto_delete_on_idle = Some(idle);
-    let queue = broker.define_as(description.clone()).expect("valid");
+    let queue = broker.define_as(description).expect("valid");
     let is_there = |broker: &Broker| broker.namespace.entities().count() == 1;
-    broker.redefine(description.clone());
     broker.pass(idle / 2);
     broker.peek(queue, 0, 1, None);
     broker.pass(idle / 2);
@@ -209,6 +209,91 @@ fn an_idle_queue_is_deleted_and_a_used_one_is_not() {
     assert!(is_there(&after), "a start is use");
     after.pass(idle * 2);
     assert!(!is_there(&after) && !is_there(&after.crash()));
+}
+
+fn with_idle(idle: Duration) -> (Broker, EntityId) {
+    let mut broker = Broker::new(CoreConfig::default());
+    let description = QueueDescription { auto_delete_on_idle: Some(idle), ..Broker::description("q", false) };
+    let queue = broker.define_as(description).expect("valid");
+    (broker, queue)
+}
+
+/// Uses a queue of this idle time until just before the second look.
+type Use = fn(&mut Broker, EntityId, Duration);
+
+/// B-98: the time is counted from the end of each use, whenever it was last looked at.
+#[test]
+fn the_end_of_a_use_is_a_use() {
+    let (idle, second) = (Duration::from_secs(300), Duration::from_secs(1));
+    let is_there = |broker: &Broker| broker.namespace.entities().count() == 1;
+    let ends: [(&str, Use); 4] = [
+        ("a scheduled message became active", |broker, queue, idle| {
+            let scheduled_at = Some(broker.now.utc.plus(idle * 2 - Duration::from_secs(1)));
+            broker.send_all(queue, vec![IncomingMessage { scheduled_at, ..message(None, "x") }]);
+            broker.pass(idle);
+            broker.pass(idle - Duration::from_secs(1));
+        }),
+        ("a receiver was detached", |broker, queue, idle| {
+            broker.receiver(queue, 1, 0);
+            broker.pass(idle);
+            broker.pass(idle - Duration::from_secs(1));
+            broker.detach(1);
+        }),
+        ("a connection broke", |broker, queue, idle| {
+            broker.receiver(queue, 1, 0);
+            broker.pass(idle);
+            broker.pass(idle - Duration::from_secs(1));
+            broker.break_connection(1);
+        }),
+        ("a lock without a link was kept and settled", |broker, queue, idle| {
+            broker.send(queue, None);
+            let token = tokens(&broker.receiver(queue, 1, 1))[0];
+            broker.detach(1);
+            for _ in 0..2 * idle.as_secs() / 30 - 1 {
+                broker.pass(Duration::from_secs(30));
+                assert!(matches!(broker.renew(queue, 2, &[token]), Reply::Renewed(_)));
+            }
+            broker.pass(Duration::from_secs(29));
+            broker.manage(queue, 2, &[token], Settlement::Complete);
+        }),
+    ];
+    for (what, end) in ends {
+        let (mut broker, queue) = with_idle(idle);
+        end(&mut broker, queue, idle);
+        broker.pass(idle - second);
+        assert!(is_there(&broker), "{what}");
+        broker.pass(second * 2);
+        assert!(!is_there(&broker), "{what}");
+    }
+}
+
+/// A-53, C-9: what is left of a lost hold is not counted against messages of other queues.
+#[test]
+fn a_queue_deleted_while_a_lost_hold_is_counted_leaves_other_locks_alone() {
+    let (mut broker, queue) = Broker::with_session_queue();
+    let other = broker.define("other", false);
+    for _ in 0..700 {
+        broker.send(queue, Some("s"));
+        broker.send(other, None);
+    }
+    broker.accept(queue, 1, "s");
+    broker.credit(1, 700);
+    while broker.namespace.next_deadline() == Some(MonoTime::default()) {
+        broker.tick();
+    }
+    broker.hold_commits();
+    broker.advance(LOCK);
+    broker.tick();
+    assert!(!broker.namespace.returning.is_empty(), "counted in bounded steps");
+    delete(&mut broker, queue);
+    broker.receiver(other, 2, 700);
+    for _ in 0..10 {
+        broker.tick();
+    }
+    broker.commit();
+    assert_eq!(broker.namespace.counts(other).locked, 700);
+    let messages = &broker.namespace.queues[&other].messages;
+    assert!(messages.iter_from(SequenceNumber(0)).all(|(_, entry)| entry.delivery_count == 0));
 }
 
 fn described(broker: &mut Broker, name: &str) -> Reply {

@@ -14,6 +14,7 @@ mod model;
 mod peeking;
 mod plain_queue;
 mod redelivery;
+mod reserved;
 mod restart;
 mod scheduling;
 mod sending;
@@ -130,6 +131,7 @@ impl Broker {
     pub(super) fn define_as(&mut self, description: QueueDescription) -> Result<EntityId, DefineError> {
         let mut out = Output::default();
         let result = self.namespace.define_queue(description, self.now.utc, &mut out);
+        self.namespace.plan_all(self.now.utc);
         self.write(&mut out);
         self.store.sync(CommitNumber(self.commit.0 - 1)).expect("memory");
         result

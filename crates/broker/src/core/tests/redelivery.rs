@@ -66,6 +66,34 @@ fn the_back_off_of_the_entity_doubles_and_the_receiver_may_overrule_it() {
     assert_eq!(delivered(&broker.settle_all(1, &[token], at_once)), [(1, 1, 4)]);
 }
 
+///
+#[test]
+fn a_message_that_expires_does_not_wait_any_longer() {
+    let (mut broker, queue) = Broker::with_session_queue();
+    let living = IncomingMessage { time_to_live: Some(DELAY), ..message(Some("a"), "x") };
+    broker.send_all(queue, vec![living, message(Some("a"), "y")]);
+    broker.accept(queue, 1, "a");
+    let first = broker.credit(1, 1);
+    abandon_for(&mut broker, 1, tokens(&first)[0], DELAY * 100);
+    broker.credit(1, 9);
+    broker.pass(DELAY + A_MOMENT);
+    // With it, under the rule for message sessions, the other one.
+    assert_eq!(broker.contents(queue), []);
+}
+
+#[test]
+fn nobody_has_a_message_that_waits() {
+    let (mut broker, queue) = Broker::with_queue();
+    broker.send(queue, None);
+    let first = broker.receiver(queue, 1, 1);
+    abandon_for(&mut broker, 1, tokens(&first)[0], DELAY);
+    assert_eq!(broker.namespace.counts(queue).locked, 0);
+    broker.pass(DELAY);
+    assert_eq!(broker.namespace.counts(queue).locked, 0);
+    assert_eq!(delivered(&broker.credit(1, 2)), [(1, 1, 1)]);
+    assert_eq!(broker.namespace.counts(queue).locked, 1);
+}
+
 #[test]
 fn the_last_failure_and_a_deferred_message_do_not_wait() {
     let mut broker = Broker::new(CoreConfig::default());

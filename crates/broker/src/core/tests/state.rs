@@ -238,6 +238,20 @@ fn a_state_in_use_stays_and_its_time_begins_anew() {
     assert!(!is_listed(&mut broker, queue));
 }
 
+/// F-1, B-48: a setting that is gone at the next start stops nothing else.
+#[test]
+fn states_stay_when_their_time_to_live_is_taken_back_at_a_start() {
+    let (broker, _) = aging();
+    let mut broker = broker.crash();
+    let queue = broker.define_as(Broker::description("q", true)).unwrap();
+    let scheduled_at = Some(broker.now.utc.plus(TIME_TO_LIVE * 2));
+    broker.send_all(queue, vec![IncomingMessage { scheduled_at, ..message(Some("t"), "x") }]);
+    broker.pass(TIME_TO_LIVE * 2);
+    assert!(broker.list(queue, None, 0, 10) == ["s", "t"]);
+    assert_eq!(broker.namespace.counts(queue).active, 1);
+    assert_eq!(broker.namespace.next_due(), None);
+}
+
 /// F-1: a start of the broker is a use; so is a change of the time to live.
 #[test]
 fn the_time_of_a_state_is_counted_from_a_restart_and_can_be_changed() {

@@ -152,7 +152,10 @@ impl Reference {
         entity.pending.retain(|&other| other != id);
     }
 
-    fn put_back_reserved(&mut self, id: u64) {
+    pub(super) fn put_back_reserved(&mut self, id: u64) {
+        if self.left.contains_key(&id) {
+            return;
+        }
         while let Some(lock) = self.take_lock(|lock| lock.link == id && lock.reserved) {
             self.put_back(&lock, false);
         }
@@ -163,7 +166,7 @@ impl Reference {
         self.ended_links.insert(id);
         let link = self.links.remove(&id).expect("known");
         let Kind::Holder { session, .. } = link.kind else { panic!("a holder") };
-        while let Some(lock) = self.take_lock(|lock| lock.link == id) {
+        while let Some(lock) = self.take_lock(|lock| lock.link == id && !lock.reserved) {
             self.ended_tokens.extend(lock.token);
             self.put_back(&lock, counted);
         }
@@ -173,8 +176,17 @@ impl Reference {
         (held.holder, held.last_release) = (None, releases);
     }
 
+    /// The broker ends a link whose client is there: its connection will say what was sent.
+    fn leave_reserved(&mut self, id: u64) {
+        let connection = self.links[&id].connection;
+        self.left.insert(id, connection);
+    }
+
     pub(super) fn expire_hold(&mut self, id: u64) {
         let told = !self.is_lost(id);
+        if told {
+            self.leave_reserved(id);
+        }
         self.end_hold(id, true);
         if told {
             let cause = Some(Refusal::MessageSessionLockLost);
@@ -194,9 +206,13 @@ impl Reference {
             for link in self.links.iter().filter_map(of_it).collect::<Vec<_>>() {
                 let told = match &self.links[&link].kind {
                     Kind::Holder { lost: true, .. } => None,
+                    Kind::Holder { .. } => Some(Told::Detached(Some(Refusal::MessageSessionLockLost))),
                     Kind::Pending { .. } => Some(Told::Refused(Refusal::EntityDisabled)),
                     _ => Some(Told::Detached(Some(Refusal::EntityDisabled))),
                 };
+                if matches!(told, Some(Told::Detached(_))) {
+                    self.leave_reserved(link);
+                }
                 if matches!(self.links[&link].kind, Kind::Holder { .. }) {
                     self.end_hold(link, false);
                 } else {

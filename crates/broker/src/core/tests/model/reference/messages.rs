@@ -115,6 +115,9 @@ impl Reference {
             let mut all = self.messages.iter();
             all.any(|m| m.entity == entity && m.number == number.0 && m.place == Place::Scheduled)
         };
+        if !self.description(entity).status.allows_send() {
+            return Reply::Refused(Refusal::EntityDisabled);
+        }
         let different: BTreeSet<_> = numbers.iter().collect();
         if different.len() < numbers.len() || !numbers.iter().all(is_scheduled) {
             return Reply::Refused(Refusal::MessageNotFound);
@@ -134,6 +137,9 @@ impl Reference {
     ) -> Reply {
         if count == 0 {
             return Reply::Refused(Refusal::InvalidArgument("message-count must be between 1 and 4000"));
+        }
+        if !self.description(entity).status.allows_receive() {
+            return Reply::Refused(Refusal::EntityDisabled);
         }
         let wanted = |m: &&Message| {
             m.entity == entity

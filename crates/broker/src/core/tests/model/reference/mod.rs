@@ -209,6 +209,8 @@ pub(super) struct Reference {
     ended_links: BTreeSet<u64>,
     ended_tokens: BTreeSet<LockToken>,
     drains: Vec<u64>,
+    /// Links that the broker ended, and their connections, which are to say what was sent.
+    left: BTreeMap<u64, u64>,
     now: Now,
     commit: CommitNumber,
     told: Expected,
@@ -416,6 +418,11 @@ impl Reference {
                 let of_it = |(&id, link): (&u64, &Receiver)| (link.connection == connection.0).then_some(id);
                 for id in self.links.iter().filter_map(of_it).collect::<Vec<_>>() {
                     self.depart(id, departure);
+                }
+                let left = self.left.iter().filter(|(_, of)| **of == connection.0);
+                for link in left.map(|(link, _)| *link).collect::<Vec<_>>() {
+                    self.left.remove(&link);
+                    self.put_back_reserved(link);
                 }
             }
             Command::Return { link, tokens } => {

@@ -12,7 +12,34 @@ impl Reference {
                 && m.place == Place::Ready
                 && (session.is_none() || m.session.as_ref() == session)
         };
-        self.messages.iter().filter(wanted).map(|m| m.number).min()
+        let next = self.messages.iter().filter(wanted).map(|m| m.number).min()?;
+        (!self.is_blocked(entity, session, next)).then_some(next)
+    }
+
+    /// In a message session nothing overtakes what is in nobody's hands and not ready either.
+    fn is_blocked(&self, entity: EntityId, session: Option<&MessageSessionId>, next: u64) -> bool {
+        let in_between = |m: &&Message| {
+            m.entity == entity
+                && m.session.as_ref() == session
+                && (matches!(m.place, Place::Awaiting(_)) || self.is_left(m))
+        };
+        session.is_some() && self.messages.iter().filter(in_between).any(|m| m.number < next)
+    }
+
+    /// The first message that is ready is blocked.
+    fn has_to_wait(&self, entity: EntityId, session: &MessageSessionId) -> bool {
+        let ready = |m: &&Message| {
+            m.entity == entity && m.place == Place::Ready && m.session.as_ref() == Some(session)
+        };
+        let first = self.messages.iter().filter(ready).map(|m| m.number).min();
+        first.is_some_and(|first| self.is_blocked(entity, Some(session), first))
+    }
+
+    /// Whether a link had reserved it that the broker ended.
+    fn is_left(&self, message: &Message) -> bool {
+        let of_it = |lock: &Locked| lock.entity == message.entity && lock.number == message.number;
+        let lock = self.locks.iter().find(|lock| lock.reserved && of_it(lock));
+        lock.is_some_and(|lock| self.left.contains_key(&lock.link))
     }
 
     /// Delivers and grants until nothing more can be.
@@ -85,6 +112,9 @@ impl Reference {
         while self.is_live_holder(id) && self.links[&id].delivered < self.links[&id].limit {
             let Kind::Holder { session, .. } = &self.links[&id].kind else { return };
             let (entity, session) = (self.links[&id].entity, session.clone());
+            if self.has_to_wait(entity, &session) {
+                return;
+            }
             self.expire_session(entity, &session);
             let Some(number) = self.next(entity, Some(&session)) else { return };
             self.deliver(id, number);
