@@ -40,7 +40,8 @@ impl NamespaceContext {
     /// sub-queues and nodes have none of their own), as a policy (semantics G-6).
     fn stored_policy(&self, name: &str, path: &str) -> Option<PolicyConfig> {
         let address = EntityAddress::parse(path).ok()?;
-        let description = self.client.lookup(&address.entity)?.description;
+        let found = self.client.lookup(&address.entity)?;
+        let description = &found.description;
         let rule = description.authorization_rules.iter().find(|rule| *rule.key_name == *name)?;
         Some(PolicyConfig {
             name: name.to_owned(),

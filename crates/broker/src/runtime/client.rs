@@ -72,7 +72,7 @@ impl BrokerClient {
 
     /// Finds an entity by its name, in any letter case.
     #[must_use]
-    pub fn lookup(&self, name: &EntityName) -> Option<EntityInfo> {
+    pub fn lookup(&self, name: &EntityName) -> Option<Arc<EntityInfo>> {
         self.shared.directories[self.namespace].lookup(name)
     }
 
@@ -150,7 +150,7 @@ impl BrokerConnection {
     /// Finds an entity, and has the connection told by
     /// [`Effect::EntityChanged`](crate::core::Effect::EntityChanged) when it changes or goes.
     #[must_use]
-    pub fn watch(&self, name: &EntityName) -> Option<EntityInfo> {
+    pub fn watch(&self, name: &EntityName) -> Option<Arc<EntityInfo>> {
         let found = self.client.shared.directories[self.client.namespace].watch(name, self.id)?;
         self.watched().insert(found.description.name.clone());
         Some(found)

@@ -1,7 +1,7 @@
 //! Which entities there are, for connections: a snapshot that needs no turn of the owner thread,
 //! and who is to be told when an entity changes.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lockstep_model::{ConnectionId, EntityId, EntityName, NamespaceId, QueueDescription};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -19,13 +19,13 @@ pub struct EntityInfo {
 
 #[derive(Debug)]
 struct Entry {
-    info: EntityInfo,
+    info: Arc<EntityInfo>,
     watchers: FxHashSet<ConnectionId>,
 }
 
 impl Entry {
     fn new(id: EntityId, description: QueueDescription) -> Self {
-        Self { info: EntityInfo { id, description }, watchers: FxHashSet::default() }
+        Self { info: Arc::new(EntityInfo { id, description }), watchers: FxHashSet::default() }
     }
 }
 
@@ -64,13 +64,13 @@ impl Directory {
         self.entities.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn lookup(&self, name: &EntityName) -> Option<EntityInfo> {
+    pub(crate) fn lookup(&self, name: &EntityName) -> Option<Arc<EntityInfo>> {
         self.read().get(name).map(|entry| entry.info.clone())
     }
 
     /// The same, and from now on the connection is told of every change of the entity. Nothing
     /// can happen in between that it is not told of.
-    pub(crate) fn watch(&self, name: &EntityName, connection: ConnectionId) -> Option<EntityInfo> {
+    pub(crate) fn watch(&self, name: &EntityName, connection: ConnectionId) -> Option<Arc<EntityInfo>> {
         let mut entities = self.write();
         let entry = entities.get_mut(name)?;
         entry.watchers.insert(connection);
@@ -91,7 +91,7 @@ impl Directory {
                 let name = description.name.clone();
                 let entry =
                     entities.entry(name.clone()).or_insert_with(|| Entry::new(id, (*description).clone()));
-                entry.info = EntityInfo { id, description: *description };
+                entry.info = Arc::new(EntityInfo { id, description: *description });
                 (id, name, entry.watchers.iter().copied().collect())
             }
             EntityChange::Deleted(id, name) => {

@@ -443,7 +443,7 @@ async fn connections_are_told_of_changes_of_the_entities_that_they_watch() {
     fixture.define(with_metadata("new", "2"), Existing).await;
     assert_eq!(told().await, changed);
     assert_eq!(
-        client.lookup(&named("new")).and_then(|info| info.description.user_metadata),
+        client.lookup(&named("new")).and_then(|info| info.description.user_metadata.clone()),
         Some("2".into())
     );
     fixture.ask(|connection, request| Command::DeleteQueue { entity, connection, request }).await;
@@ -470,7 +470,8 @@ async fn queues_made_at_run_time_stay_and_the_file_wins_for_those_it_names() {
     changed.enable_express = true;
     fixture.define(changed, Existing).await;
     let after = Fixture::new(&Arc::new(store.crash()));
-    let metadata = |name: &str| after.connection.client().lookup(&named(name)).expect("there").description;
+    let metadata =
+        |name: &str| after.connection.client().lookup(&named(name)).expect("there").description.clone();
     assert_eq!(metadata("new").user_metadata, Some("kept".into()));
     assert_eq!(metadata("q").user_metadata, None);
     assert!(metadata("q").enable_express, "a file says nothing of it");

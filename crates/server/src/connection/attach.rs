@@ -96,7 +96,7 @@ impl Connection {
             .into_iter()
             .map(|right| self.authorizer.check(address, right, self.now.utc));
         may.reduce(Result::or).unwrap_or(Ok(()))?;
-        Ok(Node::Management { entity: Box::new(entity), address: address.clone() })
+        Ok(Node::Management { entity, address: address.clone() })
     }
 
     fn attach_sender(

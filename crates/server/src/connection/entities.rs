@@ -1,6 +1,8 @@
 //! Entities that links are bound to: how they are found, and what becomes of links when they
 //! change or go. Receivers are ended by the core; the others are the connection's own.
 
+use std::sync::Arc;
+
 use lockstep_amqp::LinkId;
 use lockstep_broker::runtime::EntityInfo;
 use lockstep_model::{EntityAddress, EntityId, EntityName, Feature, Refusal, Right, SubQueue};
@@ -9,7 +11,7 @@ use super::{Connection, LinkBinding, request_links::NodeKey};
 
 impl Connection {
     /// The entity of an address.
-    pub(super) fn entity(&self, address: &EntityAddress) -> Result<EntityInfo, Refusal> {
+    pub(super) fn entity(&self, address: &EntityAddress) -> Result<Arc<EntityInfo>, Refusal> {
         let found = self.broker().and_then(|broker| broker.client().lookup(&address.entity));
         found.ok_or_else(|| self.missing(address))
     }
@@ -29,7 +31,11 @@ impl Connection {
 
     /// The entity of an address, for a client that has shown a credential at all: others are not
     /// told what exists. From now on the connection is told when the entity changes.
-    pub(super) fn entity_for(&self, address: &EntityAddress, right: Right) -> Result<EntityInfo, Refusal> {
+    pub(super) fn entity_for(
+        &self,
+        address: &EntityAddress,
+        right: Right,
+    ) -> Result<Arc<EntityInfo>, Refusal> {
         if !self.authorizer.is_authenticated() {
             return Err(Refusal::Unauthorized(right));
         }
@@ -52,7 +58,7 @@ impl Connection {
                     None => ended.push((link, Refusal::EntityNotFound)),
                     // Of one that is disabled, too: each message is refused by name. A detach that
                     // crosses a message would leave the client without an outcome.
-                    Some(found) => sender.entity = found.clone(),
+                    Some(found) => sender.entity = Arc::clone(found),
                 },
                 LinkBinding::Requests(node) if found.is_none() && is_of(node.key(), id) => {
                     ended.push((link, Refusal::EntityNotFound));

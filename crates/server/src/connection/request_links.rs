@@ -1,7 +1,7 @@
 //! Request-response links: pairs of a client's sender and receiver on one node, `$cbs` or the
 //! `$management` node of an entity. Which receiver a response goes to, and when.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use lockstep_amqp::{
@@ -26,7 +26,7 @@ const RESPONSES_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Cbs,
-    Management { entity: Box<EntityInfo>, address: EntityAddress },
+    Management { entity: Arc<EntityInfo>, address: EntityAddress },
 }
 
 /// What tells nodes apart.

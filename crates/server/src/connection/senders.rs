@@ -1,5 +1,7 @@
 //! A client's senders: messages in, outcomes back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use lockstep_amqp::{
     DeliveryRef, LinkId,
@@ -17,7 +19,7 @@ use super::{Connection, LinkBinding, requests::Pending};
 /// One sender.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    pub(crate) entity: EntityInfo,
+    pub(crate) entity: Arc<EntityInfo>,
     pub(crate) address: EntityAddress,
     /// As the client spelled it.
     pub(crate) path: String,
@@ -30,7 +32,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(entity: EntityInfo, address: EntityAddress, path: &str) -> Self {
+    pub(super) fn new(entity: Arc<EntityInfo>, address: EntityAddress, path: &str) -> Self {
         Self { entity, address, path: path.to_owned(), open_sends: 0, detaching: false, ending: None }
     }
 }

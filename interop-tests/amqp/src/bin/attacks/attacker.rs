@@ -17,7 +17,7 @@ use lockstep_interop_amqp::{
 /// How much an attacker stands back (as `nice` means it) where processors are short. It would have
 /// its own elsewhere; here it must not take the quiet client's, nor win by keeping the broker from
 /// running.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 /// First argument of an attacker.
 pub(crate) const ROLE: &str = "attacker";
 /// What an attacker prints when it is ready.
