@@ -7,8 +7,10 @@ pub(super) const FOR_EVER_TEXT: &str = "P10675199DT2H48M5.4775807S";
 /// From here on a duration is for ever: clients round the last digits.
 const FOR_EVER: Duration = Duration::from_secs(10_675_199 * SECONDS_PER_DAY);
 const SECONDS_PER_DAY: u64 = 24 * 3_600;
-/// Digits of a fraction that are looked at: nanoseconds.
-const FRACTION_DIGITS: usize = 9;
+/// Digits of a fraction that are looked at: ticks of .NET, of which a duration is shown to consist. So
+/// what is shown reads back as it is.
+const FRACTION_DIGITS: usize = 7;
+const NANOS_PER_TICK: u32 = 100;
 
 /// A duration, or for ever.
 pub(super) fn parse_or_for_ever(text: &str) -> Option<Option<Duration>> {
@@ -56,7 +58,7 @@ fn nanos(fraction: &str) -> Option<u32> {
     }
     let digits = &fraction[..fraction.len().min(FRACTION_DIGITS)];
     let value: u32 = digits.parse().ok()?;
-    Some(value * 10_u32.pow((FRACTION_DIGITS - digits.len()) as u32))
+    Some(value * 10_u32.pow((FRACTION_DIGITS - digits.len()) as u32) * NANOS_PER_TICK)
 }
 
 /// The canonical text: days, hours, minutes and seconds, leaving out what is zero.
@@ -80,7 +82,7 @@ pub(super) fn text(duration: Duration) -> String {
         put(of_day / 3_600, "H");
         put(of_day / 60 % 60, "M");
         // In ticks of .NET; what is finer is cut.
-        let ticks = duration.subsec_nanos() / 100;
+        let ticks = duration.subsec_nanos() / NANOS_PER_TICK;
         if ticks > 0 {
             let fraction = format!("{ticks:07}");
             let _ = write!(text, "{}.{}S", of_day % 60, fraction.trim_end_matches('0'));
@@ -114,6 +116,13 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(|d| d.as_millis()), Some(millis), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_finer_than_a_tick_is_cut_so_that_a_duration_reads_back_as_it_is_shown() {
+        let cut = parse("PT5.47765807S").expect("a duration");
+        assert_eq!(cut, Duration::new(5, 477_658_000));
+        assert_eq!(parse(&text(cut)), Some(cut));
     }
 
     #[test]
