@@ -73,7 +73,7 @@ impl Connection {
         let local_role = other(attach.role);
         if let Some(old) = self.names.get(local_role, &attach.name) {
             let old_state = self.links.get(old.0).map(|link| (link.session, link.state));
-            if let Some((session, LinkState::AttachSent | LinkState::DetachSentEarly)) = old_state
+            if let Some((session, LinkState::AttachSent | LinkState::DetachSentEarly { .. })) = old_state
                 && session == id
             {
                 self.on_attach_answer(old, attach);
@@ -303,8 +303,8 @@ impl Connection {
         if let LinkKind::Incoming(incoming) = &mut entry.kind {
             incoming.delivery_count = attach.initial_delivery_count.unwrap_or(0);
         }
-        if entry.state == LinkState::DetachSentEarly {
-            entry.state = LinkState::DetachSent { reported: false };
+        if let LinkState::DetachSentEarly { reported } = entry.state {
+            entry.state = LinkState::DetachSent { reported };
             let role = entry.local_role();
             self.names.free(role, &attach.name, link);
             return;

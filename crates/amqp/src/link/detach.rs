@@ -26,7 +26,7 @@ impl Connection {
             LinkState::AttachPending => self.send_refusal(link, error, false),
             LinkState::AttachSent => {
                 self.send_detach(link, error);
-                self.set_link_state(link, LinkState::DetachSentEarly);
+                self.set_link_state(link, LinkState::DetachSentEarly { reported: false });
             }
             LinkState::Attached => {
                 self.send_detach(link, error);
@@ -37,7 +37,7 @@ impl Connection {
                 self.send_detach(link, error);
                 self.remove_link(link);
             }
-            LinkState::DetachSent { .. } | LinkState::DetachSentEarly => {}
+            LinkState::DetachSent { .. } | LinkState::DetachSentEarly { .. } => {}
         }
     }
 
@@ -51,12 +51,16 @@ impl Connection {
             }
             LinkState::Attached | LinkState::AttachSent => {
                 self.detach(link, error.clone());
-                if state == LinkState::Attached {
-                    self.set_link_state(link, LinkState::DetachSent { reported: true });
-                }
+                self.set_link_state(
+                    link,
+                    match state {
+                        LinkState::Attached => LinkState::DetachSent { reported: true },
+                        _ => LinkState::DetachSentEarly { reported: true },
+                    },
+                );
                 self.push(Event::Detached { link, closed: true, error, answered: true });
             }
-            LinkState::DetachReceived | LinkState::DetachSent { .. } | LinkState::DetachSentEarly => {}
+            LinkState::DetachReceived | LinkState::DetachSent { .. } | LinkState::DetachSentEarly { .. } => {}
         }
     }
 
@@ -185,7 +189,10 @@ impl Connection {
         links.retain(|&link| {
             self.close_down(link);
             let Some(entry) = self.links.remove(link.0) else { return false };
-            entry.state != LinkState::DetachSent { reported: true }
+            !matches!(
+                entry.state,
+                LinkState::DetachSent { reported: true } | LinkState::DetachSentEarly { reported: true }
+            )
         });
         links
     }

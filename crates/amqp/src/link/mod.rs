@@ -36,7 +36,10 @@ pub(crate) enum LinkState {
     /// This end attached; the peer has to answer.
     AttachSent,
     /// This end attached and detached; neither is answered.
-    DetachSentEarly,
+    DetachSentEarly {
+        /// The driver knows that it is over.
+        reported: bool,
+    },
     /// Both ends attached.
     Attached,
     /// The peer detached; the driver has to answer.

@@ -2,8 +2,8 @@
 
 use super::support::*;
 use crate::{
-    Event, LinkId,
-    types::{Detach, Error, Performative, Role, Transfer},
+    Config, Event, LinkId,
+    types::{Detach, End, Error, Performative, Role, Transfer},
 };
 
 fn error() -> Error {
@@ -328,4 +328,33 @@ fn channels_need_not_be_equal() {
     };
     assert_eq!((*channel, begin.remote_channel), (1, Some(77)));
     assert!(begin.incoming_window > 0);
+}
+
+/// Found by fuzzing: the theft was reported, and the end of the AMQP session reported it again.
+#[test]
+fn a_client_is_told_once_of_a_link_that_was_stolen_before_it_was_answered() {
+    let mut pair = Pair::opened(Config::default(), Config::default());
+    let first = pair.client.begin().expect("open");
+    pair.client.begin().expect("open");
+    pair.drive();
+    pair.client_events();
+    let link = pair.client.attach(first, attach(Role::Sender, "b", 0)).expect("begun");
+    // The peer does not answer: it attaches a link of that name in its other AMQP session.
+    let stolen = Script::default().attach(1, attach(Role::Receiver, "b", 0));
+    pair.client.receive_buffer().extend_from_slice(&stolen.0);
+    pair.client.process(pair.now);
+    let events = pair.client_events();
+    assert!(
+        matches!(&events[0], Event::Detached { link: gone, answered: true, .. } if *gone == link),
+        "{events:?}"
+    );
+    let ended = Script::default().frame(0, Performative::End(End { error: None }));
+    pair.client.receive_buffer().extend_from_slice(&ended.0);
+    pair.client.process(pair.now);
+    let events = pair.client_events();
+    assert!(
+        matches!(&events[..], [Event::AmqpSessionEnded { session, links, .. }]
+            if *session == first && links.is_empty()),
+        "{events:?}"
+    );
 }
