@@ -221,6 +221,11 @@ impl Connection {
         let Some(session) = self.sessions.get_mut(entry.session.0) else { return };
         let Some(handle) = session.free_handles.take(session.remote_handle_max) else {
             let id = entry.session;
+            if reported {
+                // The AMQP session's end is no news of it.
+                self.close_down(link);
+                self.set_link_state(link, LinkState::DetachSent { reported });
+            }
             self.fail_session(id, Some(Violation::TooManyLinks.to_error()));
             return;
         };

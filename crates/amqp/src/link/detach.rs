@@ -69,7 +69,7 @@ impl Connection {
         self.end_link(link, Some(violation.to_error()));
     }
 
-    fn set_link_state(&mut self, link: LinkId, state: LinkState) {
+    pub(crate) fn set_link_state(&mut self, link: LinkId, state: LinkState) {
         if let Some(entry) = self.links.get_mut(link.0) {
             entry.state = state;
         }

@@ -3,7 +3,7 @@
 use super::support::*;
 use crate::{
     Event,
-    types::{Performative, Role, Transfer},
+    types::{Begin, Performative, Role, Transfer},
 };
 
 #[test]
@@ -175,4 +175,23 @@ fn states_for_a_pending_attach_do_not_pile_up() {
     server.engine.accept(link, reply());
     let events = server.events();
     assert!(matches!(&events[..], [Event::Delivery { .. }, Event::Disposed { settled: true, .. }]));
+}
+
+/// Found by fuzzing: the end of the AMQP session named the link, which was never reported.
+#[test]
+fn a_refused_link_that_cannot_be_answered_is_not_reported_by_the_end_of_its_amqp_session() {
+    let mut server = Server::new(limits(|l| l.links_per_amqp_session_max = 0));
+    server.receive(Script::default().header(AMQP).open());
+    server.engine.open(None);
+    // The peer has one handle, and the first refusal takes it.
+    let begin = Begin { handle_max: 0, ..begin() };
+    server.receive(Script::default().frame(0, Performative::Begin(Box::new(begin))));
+    server.events();
+    server.receive(Script::default().attach(0, attach(Role::Receiver, "a", 0)));
+    server.receive(Script::default().attach(0, attach(Role::Receiver, "b", 1)));
+    let events = server.events();
+    assert!(
+        matches!(&events[..], [Event::AmqpSessionEnded { links, error: Some(_), .. }] if links.is_empty()),
+        "{events:?}"
+    );
 }
