@@ -1,7 +1,7 @@
 // ServiceBusAdministrationClient over TLS on the broker's one port: queues at run time.
 import assert from "node:assert/strict";
 import { ServiceBusAdministrationClient } from "@azure/service-bus";
-import { bodies, failure, policies, receiveOne, send, sendPlain, suite } from "./harness.mjs";
+import { bodies, failure, policies, receiveOne, send, sendPlain, suite, waitUntil } from "./harness.mjs";
 
 /** The connection string that messages go by; the certificate is trusted through NODE_EXTRA_CA_CERTS. */
 function administrator(broker, policy, options) {
@@ -186,6 +186,8 @@ suite("administration", (scenario) => {
     await sender.sendMessages([{ body: "m1" }, { body: "m2" }]);
     await receiveOne(receiver);
     await admin.deleteQueue(made);
+    // A message that crosses the end of its link has no outcome, and the SDK waits a minute for one.
+    await waitUntil(() => !sender._sender.isOpen(), undefined, "the end of the sender's link");
     await failure(sender.sendMessages({ body: "m3" }), "MessagingEntityNotFound");
     await admin.createQueue(made);
     const client = s.newClient();
