@@ -80,6 +80,10 @@ impl Connection {
                 return Ok(());
             }
             self.steal(old);
+            // The old link may have had no handle for its end, which ends its AMQP session.
+            if self.sessions.get(id.0).is_none_or(|session| session.state == AmqpSessionState::EndSent) {
+                return Ok(());
+            }
         }
         self.on_new_attach(id, attach)
     }

@@ -195,3 +195,27 @@ fn a_refused_link_that_cannot_be_answered_is_not_reported_by_the_end_of_its_amqp
         "{events:?}"
     );
 }
+
+/// Found by fuzzing: the theft ended the AMQP session, and the attach went on in it.
+#[test]
+fn an_attach_whose_theft_ends_the_amqp_session_is_not_looked_at() {
+    let mut server = Server::new(config());
+    server.receive(Script::default().header(AMQP).open());
+    server.engine.open(None);
+    // One handle, which the first link takes.
+    let begin = Begin { handle_max: 0, ..begin() };
+    server.receive(Script::default().frame(0, Performative::Begin(Box::new(begin))));
+    server.events();
+    let first = server.attach(attach(Role::Receiver, "a", 0));
+    server.engine.accept(first, reply());
+    let pending = server.attach(attach(Role::Receiver, "b", 1));
+    server.performatives();
+    server.receive(Script::default().attach(0, attach(Role::Receiver, "b", 2)));
+    let events = server.events();
+    assert!(
+        matches!(&events[..], [Event::AmqpSessionEnded { links, .. }, Event::AttachCancelled(cancelled)]
+            if *links == [first] && *cancelled == pending),
+        "{events:?}"
+    );
+    assert_eq!(names(&server.performatives()), ["end"]);
+}
