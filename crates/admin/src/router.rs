@@ -1,6 +1,6 @@
 //! Which operation a request asks for (admin.md 1.1, 1.2): by method, path and query alone.
 
-use lockstep_model::{EntityName, limits::ENTITIES_LISTED_MAX};
+use lockstep_model::{EntityName, limits::ENTITIES_LISTED_MAX, percent_decode};
 
 use crate::{Action, AdminError};
 
@@ -174,22 +174,6 @@ pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
         let is_it = percent_decode(key).is_some_and(|key| key.eq_ignore_ascii_case(name));
         is_it.then(|| percent_decode(value)).flatten()
     })
-}
-
-/// Decodes `%XX`; `None` if an escape is broken or the result is not UTF-8.
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let mut digit = || (rest.next()? as char).to_digit(16);
-            let (high, low) = (digit()?, digit()?);
-            bytes.push((high * 16 + low) as u8);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

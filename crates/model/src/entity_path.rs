@@ -159,7 +159,8 @@ fn pop_if(segments: &mut Vec<&str>, word: &str) -> bool {
 }
 
 /// Decodes `%XX`; `None` if the result is not UTF-8 or an escape is broken.
-fn percent_decode(text: &str) -> Option<String> {
+#[must_use]
+pub fn percent_decode(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());
     }

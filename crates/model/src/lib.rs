@@ -22,7 +22,7 @@ pub use entity_description::{
     AuthorizationRule, EntityDescription, EntityStatus, InvalidDescription, MessageSessionExpiration,
     QueueDescription,
 };
-pub use entity_path::{EntityAddress, EntityName, InvalidAddress, NodeKind};
+pub use entity_path::{EntityAddress, EntityName, InvalidAddress, NodeKind, percent_decode};
 pub use ids::{
     BodyId, CommitNumber, ConnectionId, EntityId, NamespaceId, OutgoingLinkId, RequestId, SequenceNumber,
     SubQueue, UploadId,

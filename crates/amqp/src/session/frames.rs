@@ -80,17 +80,16 @@ impl Connection {
     /// Ends an AMQP session with all its links; they are reported by one
     /// [`Event::AmqpSessionEnded`] at once. Unknown or ended ones: nothing happens.
     pub fn end(&mut self, session: AmqpSessionId, error: Option<Error>) {
-        if self.is_closing() {
-            return;
-        }
-        let known = self.amqp_session(session).is_some_and(|s| s.state != AmqpSessionState::EndSent);
-        if known {
+        if !self.is_closing() {
             self.fail_session(session, error);
         }
     }
 
-    /// Sends end, reports it, and waits for the peer's.
+    /// Sends end, reports it, and waits for the peer's. Unknown or ended ones: nothing happens.
     pub(crate) fn fail_session(&mut self, id: AmqpSessionId, error: Option<Error>) {
+        if self.sessions.get(id.0).is_none_or(|session| session.state == AmqpSessionState::EndSent) {
+            return;
+        }
         let links = self.release_links(id);
         self.send_end(id, error.clone());
         self.push(Event::AmqpSessionEnded { session: id, links, error });

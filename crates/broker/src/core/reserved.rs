@@ -53,11 +53,10 @@ impl Namespace {
             return;
         }
         let (connection, queue_id) = (link.connection, link.queue);
-        let left = self.left_reserved.0.entry(connection).or_default();
         for slot in std::mem::take(&mut link.in_flight) {
             match self.locks.get(slot) {
                 Some(Lock { token, sequence_number, kind: LockKind::Reserved { .. }, .. }) => {
-                    left.insert(*token);
+                    self.left_reserved.0.entry(connection).or_default().insert(*token);
                     if let Some(queue) = self.queues.get_mut(&queue_id) {
                         queue.hold_back(*sequence_number);
                     }
