@@ -2,11 +2,10 @@
 //! lenient than a serde decoder: texts may be strings or symbols, lists may be shorter or padded,
 //! descriptors may have any form.
 
-use std::collections::HashMap;
-
 use super::{
     descriptor::descriptor_code,
     hot::{receiver_settle_mode, role},
+    value::each_key_once,
 };
 use crate::{
     Violation,
@@ -230,23 +229,6 @@ fn error(described: Described) -> Result<Error> {
         description: fields.text()?,
         info: fields.fields()?,
     })
-}
-
-/// A map has each key once (1.6.23). Of one that has not, the last value counts, in the place of the
-/// first: so does the library that decodes most of these frames.
-fn each_key_once(entries: Vec<(Symbol, Value)>) -> Vec<(Symbol, Value)> {
-    let mut places: HashMap<Symbol, usize> = HashMap::with_capacity(entries.len());
-    let mut once: Vec<(Symbol, Value)> = Vec::with_capacity(entries.len());
-    for (key, value) in entries {
-        match places.get(&key).and_then(|&place| once.get_mut(place)) {
-            Some(entry) => entry.1 = value,
-            None => {
-                places.insert(key.clone(), once.len());
-                once.push((key, value));
-            }
-        }
-    }
-    once
 }
 
 /// A symbol, or a string that stands in for one.

@@ -1,5 +1,7 @@
 //! Decoding any value by hand, with its exact type.
 
+use std::{collections::HashMap, hash::Hash};
+
 use bytes::{Buf, Bytes};
 
 use super::{MAX_NESTING_LEVELS, cursor::Cursor, guard::most_elements};
@@ -9,7 +11,7 @@ use crate::{
 };
 
 /// Takes one value off the front of `cursor`. Binaries share its memory, everything else is
-/// copied.
+/// copied. Of a key that stands twice in a map the last value counts.
 ///
 /// # Errors
 /// [`Violation::NestingTooDeep`] beyond [`MAX_NESTING_LEVELS`]; [`Violation::Decode`] for an
@@ -72,7 +74,7 @@ impl Decoder<'_> {
                     entries.push((key, self.value(depth + 1)?));
                 }
                 self.at_end(end)?;
-                Value::Map(entries)
+                Value::Map(each_key_once(entries))
             }
             0xe0 | 0xf0 => {
                 nested(depth)?;
@@ -177,6 +179,26 @@ impl Decoder<'_> {
         let size = self.size(wide)?;
         std::str::from_utf8(self.cursor.take(size)?).map_err(|_| Violation::Decode)
     }
+}
+
+/// A map has each key once (1.6.23). Of one that has not, the last value counts, in the place of the
+/// first: so does the library that decodes most frames.
+pub(super) fn each_key_once<K: Clone + Eq + Hash>(entries: Vec<(K, Value)>) -> Vec<(K, Value)> {
+    if entries.len() < 2 {
+        return entries;
+    }
+    let mut places: HashMap<K, usize> = HashMap::with_capacity(entries.len());
+    let mut once: Vec<(K, Value)> = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        match places.get(&key).and_then(|&place| once.get_mut(place)) {
+            Some(entry) => entry.1 = value,
+            None => {
+                places.insert(key.clone(), once.len());
+                once.push((key, value));
+            }
+        }
+    }
+    once
 }
 
 fn nested(depth: usize) -> Result<(), Violation> {

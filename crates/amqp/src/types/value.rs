@@ -46,7 +46,7 @@ pub type Map = Vec<(Value, Value)>;
 
 /// A map with symbol keys (`fields` of part 2: properties, filters, error info). Keys that came
 /// as strings are taken as symbols.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Fields(pub Vec<(Symbol, Value)>);
 
 impl Fields {
@@ -69,7 +69,7 @@ impl Fields {
 }
 
 /// A value with a descriptor.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Described {
     /// Usually a `Ulong` or `Symbol`.
     pub descriptor: Value,
@@ -78,7 +78,7 @@ pub struct Described {
 }
 
 /// An array: all elements of one type.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Array {
     /// Constructor byte of the elements (for an empty array too), e.g. 0x98 for uuid, 0x83
     /// timestamp, 0x81 long, 0xa1/0xb1 string, 0xa3 symbol.
@@ -88,7 +88,7 @@ pub struct Array {
 }
 
 /// Any AMQP value.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Value {
     /// null
     #[default]
