@@ -184,7 +184,8 @@ pub async fn start(config: ResolvedConfig, options: StartOptions) -> anyhow::Res
     let context = Arc::new(context(&config, &broker, Arc::clone(&clock), memory)?);
     let stop = CancellationToken::new();
     let health = HealthCheck::new(Arc::clone(&broker), Arc::clone(&clock));
-    let turns = Arc::new(Turns::new(tokio::runtime::Handle::current().metrics().num_workers()));
+    let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    let turns = Arc::new(Turns::of_threads(threads));
     let driving = Driving { clock, shutdown: stop.clone(), turns };
     let services = Arc::new(ServerServices { context, health, driving });
     let serving = listener.serve(acceptor, config.limits.connections_count_max, services, stop.clone());

@@ -1,14 +1,14 @@
 //! Whose turn it is among the connections that do much.
 //!
 //! A connection that is idle, or does little, is served as soon as a thread is free. One whose last
-//! turn did much stands in line for its next one, and the line gives as many turns at a time as
-//! there are threads. So however many peers flood the broker, whoever is quiet waits for the one
-//! turn that its thread is in the middle of, not for a turn of each of them; and those share what
-//! is left in equal parts.
+//! turn did much stands in line for its next one, and the line gives turns to one less than there
+//! are threads at a time (to one, where there is one thread). So however many peers flood the
+//! broker, whoever is quiet finds a thread that is free, and the threads behind the connections
+//! (owner, commit, readers) find a processor; and those who flood share what is left in equal parts.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The line of one server. Its turns are as many as the runtime's threads.
+/// The line of one server.
 #[derive(Debug)]
 pub(crate) struct Turns(Semaphore);
 
@@ -16,9 +16,9 @@ pub(crate) struct Turns(Semaphore);
 pub(crate) type HeavyTurn<'a> = SemaphorePermit<'a>;
 
 impl Turns {
-    /// A line that gives this many turns at a time.
-    pub(crate) fn new(at_a_time: usize) -> Self {
-        Self(Semaphore::new(at_a_time))
+    /// The line of a server whose connections have this many threads.
+    pub(crate) fn of_threads(count: usize) -> Self {
+        Self(Semaphore::new(count.saturating_sub(1).max(1)))
     }
 
     /// Waits for a turn, in line; others that are ready meanwhile go before it in any case.
@@ -47,7 +47,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_that_do_much_take_turns() {
-        let (turns, log) = (Rc::new(Turns::new(1)), Rc::default());
+        let (turns, log) = (Rc::new(Turns::of_threads(1)), Rc::default());
         let local = tokio::task::LocalSet::new();
         for name in ['a', 'b', 'c'] {
             local.spawn_local(work(Rc::clone(&turns), Rc::clone(&log), name));
@@ -58,7 +58,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_does_little_waits_for_no_line() {
-        let (turns, log) = (Rc::new(Turns::new(1)), Rc::default());
+        let (turns, log) = (Rc::new(Turns::of_threads(1)), Rc::default());
         let local = tokio::task::LocalSet::new();
         for name in ['a', 'b', 'c'] {
             local.spawn_local(work(Rc::clone(&turns), Rc::clone(&log), name));

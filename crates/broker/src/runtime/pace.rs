@@ -13,12 +13,14 @@ use std::{
 
 use super::UNCOMMITTED_BYTES_MAX;
 
-/// The least bound, in bytes. Syncs of no more than that tell how long a sync takes at least.
+/// The least bound, in bytes.
 const UNCOMMITTED_BYTES_MIN: u64 = 256 * 1024;
+/// Syncs of no more than that tell how long a sync takes at least, in bytes.
+const SMALL_SYNC_BYTES_MAX: u64 = 64 * 1024;
 /// The bound at the start, in bytes.
 const UNCOMMITTED_BYTES_START: u64 = 1024 * 1024;
 /// How long a commit should be under way while sends are held back, besides syncs.
-const COMMIT_AIM: Duration = Duration::from_millis(2);
+const COMMIT_AIM: Duration = Duration::from_millis(1);
 /// Syncs that it may take, of small commits.
 const SYNCS_AIM: u64 = 4;
 /// Part of the bound by which it moves.
@@ -62,7 +64,7 @@ impl Pace {
     /// for `waited`.
     pub(crate) fn released(&self, bytes: u64, sync: Duration, waited: Duration) {
         let known = self.sync_micros.load(Ordering::Relaxed);
-        if bytes <= UNCOMMITTED_BYTES_MIN {
+        if bytes <= SMALL_SYNC_BYTES_MAX {
             let micros = micros(sync);
             let mean = if known == 0 { micros } else { (KNOWN_SYNCS * known + micros) / (KNOWN_SYNCS + 1) };
             self.sync_micros.store(mean, Ordering::Relaxed);
@@ -104,11 +106,10 @@ mod tests {
     fn the_bound_is_what_the_disk_takes_in_the_time_aimed_at() {
         let pace = Pace::default();
         let fast = bound_of(Duration::from_micros(150), 400, &pace);
-        // 2.6 ms, less two syncs, at 400 bytes a microsecond.
-        assert!((800_000..1_100_000).contains(&fast), "{fast}");
+        // 1.6 ms, less two syncs, at 400 bytes a microsecond.
+        assert!((450_000..600_000).contains(&fast), "{fast}");
         let slow = bound_of(Duration::from_micros(150), 100, &pace);
-        // As much as tells how long a sync takes, for one sync and the next.
-        assert!((UNCOMMITTED_BYTES_MIN..600_000).contains(&slow), "{slow}");
+        assert!((UNCOMMITTED_BYTES_MIN..300_000).contains(&slow), "{slow}");
     }
 
     #[test]

@@ -84,8 +84,18 @@ impl Reader {
     }
 }
 
+/// How much the pool's threads stand back (as `nice` means it) where processors are short: whoever
+/// reads little finds it in memory, and must not wait behind those who have much read.
+const NICENESS: i32 = 5;
+
 /// Runs one thread of the pool until the broker stops.
 pub(crate) fn read_stage(shared: &Shared, store: &dyn Store) {
+    // For this thread alone, which is what Linux makes of it.
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::nice(NICENESS)
+    {
+        tracing::debug!(%error, "reading keeps its priority");
+    }
     while let Some(reads) = shared.reader.next() {
         match &reads[0] {
             Read::Body { namespace, .. } => read_bodies(store, *namespace, &reads),

@@ -38,17 +38,19 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// may grow by this factor.
 const DISK_FULL_FACTOR: usize = 8;
 
+/// Options that are not bound by name: of what is written of tables only one piece is on its way to
+/// the disk at a time.
+const UNBOUND: &str = "strict_bytes_per_sync=true";
+/// With these where the disk is full: do not write the replayed log out as tables, do not reserve
+/// room for a whole log ahead.
+const UNBOUND_IF_FULL: &str =
+    "strict_bytes_per_sync=true;avoid_flush_during_recovery=true;allow_fallocate=false";
+
 /// Options of the whole database. `disk_full` avoids what needs room before anything is deleted.
 pub(super) fn database(options: &RocksOptions, disk_full: bool) -> Result<Options, StoreError> {
-    let mut db = if disk_full {
-        // Neither is bound by name: do not write the replayed log out as tables, do not reserve
-        // room for a whole log ahead.
-        Options::default()
-            .get_options_from_string("avoid_flush_during_recovery=true;allow_fallocate=false")
-            .map_err(|error| StoreError::Io(error.to_string()))?
-    } else {
-        Options::default()
-    };
+    let mut db = Options::default()
+        .get_options_from_string(if disk_full { UNBOUND_IF_FULL } else { UNBOUND })
+        .map_err(|error| StoreError::Io(error.to_string()))?;
     db.create_if_missing(true);
     db.create_missing_column_families(true);
 
@@ -69,7 +71,8 @@ pub(super) fn database(options: &RocksOptions, disk_full: bool) -> Result<Option
     db.set_max_background_jobs(options.background_jobs);
     db.set_db_write_buffer_size(MEMTABLES_SIZE_BYTES_MAX * factor(disk_full));
     db.set_max_open_files(OPEN_FILES_MAX);
-    // Spreads the writing of tables, so that a sync of the log does not wait for all of it.
+    // Spreads the writing of tables, so that a sync of the log does not wait for all of it; strict
+    // (above): one of these is on its way to the disk at a time.
     db.set_bytes_per_sync(MIB as u64);
 
     // A start reads no more than it must; nobody reads RocksDB's statistics.
