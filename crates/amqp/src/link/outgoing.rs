@@ -394,8 +394,12 @@ impl Connection {
         }
     }
 
-    /// Frames what waits, turn by turn, until enough is ready for the transport.
+    /// Frames what waits, turn by turn, until enough is ready for the transport. Nothing follows
+    /// close (2.4.3): what is not framed by then is dropped with the connection.
     pub(crate) fn pump(&mut self) {
+        if self.is_closing() {
+            return;
+        }
         while self.outbox.len() < FRAMED_BYTES_AIM {
             let Some(id) = self.ready.pop_front() else { return };
             if let Some(session) = self.sessions.get_mut(id.0) {

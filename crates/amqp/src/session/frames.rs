@@ -161,8 +161,11 @@ impl Connection {
         }
     }
 
+    /// Unless the AMQP session has ended, maybe by what asks for this.
     pub(crate) fn send_session_flow(&mut self, id: AmqpSessionId) {
-        if let Some(session) = self.sessions.get_mut(id.0) {
+        if let Some(session) = self.sessions.get_mut(id.0)
+            && session.state != AmqpSessionState::EndSent
+        {
             let flow = session.flow();
             session.write(&mut self.outbox, &Performative::Flow(flow));
         }

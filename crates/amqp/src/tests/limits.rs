@@ -219,3 +219,23 @@ fn an_attach_whose_theft_ends_the_amqp_session_is_not_looked_at() {
     );
     assert_eq!(names(&server.performatives()), ["end"]);
 }
+
+/// Found by fuzzing: the transfer that ended the AMQP session had used half of its window, too.
+#[test]
+fn no_window_is_opened_anew_in_an_amqp_session_that_the_transfer_has_ended() {
+    let mut config = limits(|limits| limits.reassembly_bytes_max = 10);
+    config.incoming_window = 2;
+    let mut server = Server::new(config);
+    server.receive(Script::default().header(AMQP).open());
+    server.engine.open(None);
+    // No handle is left for the end of the second link.
+    let begin = Begin { handle_max: 0, ..begin() };
+    server.receive(Script::default().frame(0, Performative::Begin(Box::new(begin))));
+    server.events();
+    let first = server.attach(attach(Role::Sender, "s0", 0));
+    server.engine.accept(first, reply());
+    server.attach(attach(Role::Sender, "s1", 1));
+    server.frames();
+    server.receive(Script::default().transfer(0, transfer(1, 0), &[0; 100]));
+    assert_eq!(names(&server.performatives()), ["end"]);
+}

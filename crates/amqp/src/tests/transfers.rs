@@ -318,3 +318,17 @@ fn sends_are_refused_for_a_reason() {
     assert_eq!(server.engine.send(link, message(b"x")), Err(SendRefused::NoCredit));
     assert_eq!(server.engine.send(crate::LinkId(99), message(b"x")), Err(SendRefused::LinkGone));
 }
+
+/// 2.4.3; found by fuzzing: what waited behind a full outbox was written behind close.
+#[test]
+fn nothing_is_sent_behind_close() {
+    let (mut server, link) = Server::linked(config(), Role::Receiver);
+    server.receive(Script::default().flow(0, link_flow(0, 0, 100)));
+    for _ in 0..20 {
+        server.engine.send(link, message(&[0; 50_000])).expect("credit");
+    }
+    server.engine.close(None);
+    let names = names(&server.performatives());
+    assert_eq!(names.last(), Some(&"close"), "{names:?}");
+    assert!(names.len() < 20);
+}
