@@ -25,8 +25,8 @@ const COMMIT_AIM: Duration = Duration::from_millis(1);
 const SYNCS_AIM: u64 = 4;
 /// Part of the bound by which it moves.
 const STEP: u64 = 8;
-/// Weight of what was known of a sync's time against the newest one.
-const KNOWN_SYNCS: u64 = 7;
+/// Slower syncs that it takes, about, to be taken for slow.
+const SLOWER_SYNCS: u64 = 64;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -63,11 +63,12 @@ impl Pace {
     /// So many bytes were made durable by a sync of that time; the first of them had been under way
     /// for `waited`.
     pub(crate) fn released(&self, bytes: u64, sync: Duration, waited: Duration) {
-        let known = self.sync_micros.load(Ordering::Relaxed);
         if bytes <= SMALL_SYNC_BYTES_MAX {
-            let micros = micros(sync);
-            let mean = if known == 0 { micros } else { (KNOWN_SYNCS * known + micros) / (KNOWN_SYNCS + 1) };
-            self.sync_micros.store(mean, Ordering::Relaxed);
+            let (micros, known) = (micros(sync), self.sync_micros.load(Ordering::Relaxed));
+            // One that takes longer may have waited for other writes.
+            let known =
+                if known == 0 || micros < known { micros } else { known + (micros - known) / SLOWER_SYNCS };
+            self.sync_micros.store(known, Ordering::Relaxed);
         }
         if !self.held_back.swap(false, Ordering::Relaxed) {
             return;
