@@ -14,7 +14,7 @@ PHASES = pytest.StashKey()
 
 @pytest.fixture(scope="session")
 def broker():
-    running = harness.Broker()
+    running = harness.Broker().start()
     yield running
     running.dispose()
 

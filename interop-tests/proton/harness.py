@@ -1,119 +1,26 @@
-"""Starts the real broker, and shortens what Proton wants to hear; nothing here knows how the broker works inside."""
+"""Shortens what Proton wants to hear, and what the scenarios of Proton share."""
 
 import base64
 import hashlib
 import hmac
-import json
-import os
-import pathlib
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 
+import broker_process
 import pytest
+from broker_process import DELIVERY_DEADLINE_S, Broker, certificate_file, policies
 from proton import Array, Data, Delivery, Message, SSLDomain, Timeout, UNDESCRIBED, int32
 from proton.reactor import LinkOption
 from proton.utils import BlockingConnection
 
 from snippets import Management, RequestRefused
 
-HERE = pathlib.Path(__file__).resolve().parent
-
-START_DEADLINE_S = 30
-# What a message needs to reach a waiting receiver, with room for a busy machine.
-DELIVERY_DEADLINE_S = 15
 TOKEN_LIFETIME_S = 600
 
 
 def wait_until(condition, what):
-    """Polls until `condition()` is truthy and returns that value."""
-    end = time.monotonic() + DELIVERY_DEADLINE_S
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not happen within {DELIVERY_DEADLINE_S} s")
-        time.sleep(0.02)
-
-
-def home_directory() -> pathlib.Path:
-    named = os.environ.get("LOCKSTEP_INTEROP_HOME")
-    if not named:
-        raise RuntimeError("LOCKSTEP_INTEROP_HOME is not set: start the suite through interop-tests/run.sh")
-    return pathlib.Path(named)
-
-
-def policies() -> dict:
-    return json.loads((home_directory() / "policies.json").read_text())
-
-
-def certificate(name) -> str:
-    return str(home_directory() / "certs" / name)
-
-
-def binary() -> pathlib.Path:
-    target = os.environ.get("CARGO_TARGET_DIR", str(HERE.parents[1] / "target"))
-    path = pathlib.Path(os.environ.get("LOCKSTEP_BIN", f"{target}/debug/lockstep"))
-    if not path.is_file():
-        raise RuntimeError(f"no broker binary at {path}: build it, or name it in LOCKSTEP_BIN")
-    return path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Broker:
-    """One `lockstep serve` process."""
-
-    def __init__(self):
-        self.port = free_port()
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-broker-"))
-        self.log_path = self.directory / "broker.log"
-        command = [str(binary()), "serve", "--listen", f"127.0.0.1:{self.port}"]
-        command += ["--data-dir", str(self.directory / "data"), "--config", str(home_directory() / "lockstep.toml")]
-        command += ["--cert", certificate("server.pem"), "--key", certificate("server-key.pem")]
-        # Settings of whoever runs the tests must not reach the broker.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCKSTEP_")}
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=self.directory
-            )
-        end = time.monotonic() + START_DEADLINE_S
-        while not self.healthy():
-            if not self.alive():
-                raise AssertionError(f"the broker ended at start with {self.process.returncode}\n{self.log_tail()}")
-            if time.monotonic() > end:
-                raise AssertionError(f"the broker was not healthy within {START_DEADLINE_S} s\n{self.log_tail()}")
-            time.sleep(0.02)
-
-    def healthy(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def dispose(self):
-        if self.alive():
-            self.process.kill()
-            self.process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def log_tail(self, lines=60) -> str:
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+    return broker_process.wait_until(condition, what=what)
 
 
 def sas_token(resource, policy="root") -> str:
@@ -205,8 +112,8 @@ class Scenario:
 
     def trusting(self) -> SSLDomain:
         domain = SSLDomain(SSLDomain.MODE_CLIENT)
-        domain.set_trusted_ca_db(certificate("ca.pem"))
-        domain.set_peer_authentication(SSLDomain.VERIFY_PEER_NAME, certificate("ca.pem"))
+        domain.set_trusted_ca_db(certificate_file("ca.pem"))
+        domain.set_peer_authentication(SSLDomain.VERIFY_PEER_NAME, certificate_file("ca.pem"))
         return domain
 
     def sender(self, connection, queue=None, **settings):

@@ -28,7 +28,7 @@ from proton.utils import LinkDetached
 
 from harness import (
     bodies,
-    certificate,
+    certificate_file,
     flush,
     let_time_pass,
     lock_tokens,
@@ -440,7 +440,7 @@ def test_generic_a_message_lock_is_renewed_by_management(s):
 def test_generic_external_by_client_certificate(s):
     def connect(name):
         domain = s.trusting()
-        domain.set_credentials(certificate(f"{name}.pem"), certificate(f"{name}-key.pem"), None)
+        domain.set_credentials(certificate_file(f"{name}.pem"), certificate_file(f"{name}-key.pem"), None)
         return s.connect("amqps", ssl_domain=domain, user=None, password=None, allowed_mechs="EXTERNAL")
 
     connection = connect("client")

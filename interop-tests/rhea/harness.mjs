@@ -1,64 +1,19 @@
-// Starts the real broker, and makes promises of rhea's events; nothing here knows how the broker works inside.
+// Promises of rhea's events, and what the scenarios of rhea share.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import crypto from "node:crypto";
 import fs from "node:fs";
-import net from "node:net";
-import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import rhea from "rhea";
+import { DELIVERY_DEADLINE_MS, policies, waitUntil as waitUntilFor } from "../lib/broker_process.mjs";
 import { Management } from "./snippets.mjs";
 
-const HERE = path.dirname(fileURLToPath(import.meta.url));
+export { Broker, certificate, policies, waitForTimeToPass } from "../lib/broker_process.mjs";
 
-const START_DEADLINE_MS = 30_000;
-// What a message needs to reach a waiting receiver, with room for a busy machine.
-const DELIVERY_DEADLINE_MS = 15_000;
 const SCENARIO_DEADLINE_MS = 120_000;
 const TOKEN_LIFETIME_S = 600;
 
-function home() {
-  const named = process.env.LOCKSTEP_INTEROP_HOME;
-  if (!named) throw new Error("LOCKSTEP_INTEROP_HOME is not set: start the suite through interop-tests/run.sh");
-  return named;
-}
-
-export const policies = () => JSON.parse(fs.readFileSync(path.join(home(), "policies.json"), "utf8"));
-export const certificate = (name) => fs.readFileSync(path.join(home(), "certs", name));
-
-function binary() {
-  const target = process.env.CARGO_TARGET_DIR ?? path.join(HERE, "..", "..", "target");
-  const file = process.env.LOCKSTEP_BIN ?? path.join(target, "debug", "lockstep");
-  if (!fs.existsSync(file)) throw new Error(`no broker binary at ${file}: build it, or name it in LOCKSTEP_BIN`);
-  return file;
-}
-
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const probe = net.createServer().on("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
-}
-
-/** Polls until `condition()` is truthy and returns that value; fails with `what` after the deadline. */
-export async function waitUntil(condition, what) {
-  const end = Date.now() + DELIVERY_DEADLINE_MS;
-  for (;;) {
-    const value = await condition();
-    if (value) return value;
-    if (Date.now() > end) assert.fail(`${what} did not happen within ${DELIVERY_DEADLINE_MS} ms`);
-    await delay(20);
-  }
-}
-
-/** Lets real time pass where the passing of time is the subject (a lock that runs out, nothing arriving). */
-export const waitForTimeToPass = (milliseconds) => delay(milliseconds);
+export const waitUntil = (condition, what) => waitUntilFor(condition, DELIVERY_DEADLINE_MS, what);
 
 /** A promise that fails with `what` instead of hanging. */
 function inTime(promise, what, milliseconds = DELIVERY_DEADLINE_MS) {
@@ -67,58 +22,6 @@ function inTime(promise, what, milliseconds = DELIVERY_DEADLINE_MS) {
     timer = setTimeout(() => reject(new assert.AssertionError({ message: `${what}: not in time` })), milliseconds);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
-
-/** One `lockstep serve` process. */
-export class Broker {
-  static async start() {
-    const broker = new Broker();
-    broker.port = await freePort();
-    broker.directory = fs.mkdtempSync(path.join(os.tmpdir(), "lockstep-broker-"));
-    broker.logPath = path.join(broker.directory, "broker.log");
-    const certificates = path.join(home(), "certs");
-    const command = ["serve", "--listen", `127.0.0.1:${broker.port}`, "--data-dir", path.join(broker.directory, "data")];
-    command.push("--config", path.join(home(), "lockstep.toml"), "--cert", path.join(certificates, "server.pem"));
-    command.push("--key", path.join(certificates, "server-key.pem"));
-    // Settings of whoever runs the tests must not reach the broker.
-    const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith("LOCKSTEP_")));
-    const log = fs.openSync(broker.logPath, "a");
-    broker.process = spawn(binary(), command, { stdio: ["ignore", log, log], env, cwd: broker.directory });
-    fs.closeSync(log);
-    broker.ended = new Promise((resolve) => {
-      broker.process.once("exit", resolve);
-      broker.process.once("error", resolve);
-    });
-    const end = Date.now() + START_DEADLINE_MS;
-    while (!(await broker.#healthy())) {
-      if (!broker.alive()) assert.fail(`the broker ended at start\n${broker.logTail()}`);
-      if (Date.now() > end) assert.fail(`the broker was not healthy in time\n${broker.logTail()}`);
-      await delay(20);
-    }
-    return broker;
-  }
-
-  async #healthy() {
-    try {
-      return (await fetch(`http://127.0.0.1:${this.port}/health`, { signal: AbortSignal.timeout(2000) })).ok;
-    } catch {
-      return false;
-    }
-  }
-
-  alive() {
-    return this.process.exitCode === null && this.process.signalCode === null && this.process.pid !== undefined;
-  }
-
-  async dispose() {
-    if (this.alive()) this.process.kill("SIGKILL");
-    await this.ended;
-    fs.rmSync(this.directory, { recursive: true, force: true });
-  }
-
-  logTail(lines = 60) {
-    return fs.readFileSync(this.logPath, "utf8").split("\n").slice(-lines).join("\n");
-  }
 }
 
 /** A shared access signature for `resource`, as Service Bus defines it. */
