@@ -39,7 +39,10 @@ fn is_same(one: &Value, other: &Value) -> bool {
         (Value::List(one), Value::List(other)) => all_same(one, other),
         (Value::Map(one), Value::Map(other)) => {
             one.len() == other.len()
-                && one.iter().zip(other).all(|(one, other)| is_same(&one.0, &other.0) && is_same(&one.1, &other.1))
+                && one
+                    .iter()
+                    .zip(other)
+                    .all(|(one, other)| is_same(&one.0, &other.0) && is_same(&one.1, &other.1))
         }
         (Value::Described(one), Value::Described(other)) => {
             is_same(&one.descriptor, &other.descriptor) && is_same(&one.value, &other.value)
