@@ -557,10 +557,14 @@ fn messages_with_odd_values_are_stored_whole_or_refused(s: &Scenario) -> Outcome
         .enumerate()
         .map(|(index, value)| (Value::string(&index.to_string()), value))
         .collect();
-    codec::encode_value(&mut section, &Value::Map(properties.clone()));
+    codec::encode_value(&mut section, &Value::Map(properties));
     client.send(link, with_section(&section))?;
     let receiver = client.receiver(queue, 1)?;
     let received = client.receive(receiver)?;
+    // As this client reads them: of a key that stands twice it takes the last value.
+    let Value::Map(properties) = codec::decode_value(&mut section.freeze().slice(3..))? else {
+        panic!("a map was encoded")
+    };
     for (key, value) in properties {
         let key = key.as_text().unwrap_or_default().to_owned();
         assert_eq!(received.message.property(&key), Some(&value), "{key}");
