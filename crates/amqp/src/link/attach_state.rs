@@ -81,7 +81,7 @@ impl Connection {
             }
             self.steal(old);
             // The old link may have had no handle for its end, which ends its AMQP session.
-            if self.sessions.get(id.0).is_none_or(|session| session.state == AmqpSessionState::EndSent) {
+            if self.is_over(id) {
                 return Ok(());
             }
         }

@@ -85,9 +85,14 @@ impl Connection {
         }
     }
 
+    /// Whether the AMQP session is gone, or this end has ended it.
+    pub(crate) fn is_over(&self, id: AmqpSessionId) -> bool {
+        self.sessions.get(id.0).is_none_or(|session| session.state == AmqpSessionState::EndSent)
+    }
+
     /// Sends end, reports it, and waits for the peer's. Unknown or ended ones: nothing happens.
     pub(crate) fn fail_session(&mut self, id: AmqpSessionId, error: Option<Error>) {
-        if self.sessions.get(id.0).is_none_or(|session| session.state == AmqpSessionState::EndSent) {
+        if self.is_over(id) {
             return;
         }
         let links = self.release_links(id);

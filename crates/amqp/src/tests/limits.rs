@@ -3,7 +3,7 @@
 use super::support::*;
 use crate::{
     Event,
-    types::{Begin, Performative, Role, Transfer},
+    types::{Performative, Role, Transfer},
 };
 
 #[test]
@@ -180,13 +180,8 @@ fn states_for_a_pending_attach_do_not_pile_up() {
 /// Found by fuzzing: the end of the AMQP session named the link, which was never reported.
 #[test]
 fn a_refused_link_that_cannot_be_answered_is_not_reported_by_the_end_of_its_amqp_session() {
-    let mut server = Server::new(limits(|l| l.links_per_amqp_session_max = 0));
-    server.receive(Script::default().header(AMQP).open());
-    server.engine.open(None);
     // The peer has one handle, and the first refusal takes it.
-    let begin = Begin { handle_max: 0, ..begin() };
-    server.receive(Script::default().frame(0, Performative::Begin(Box::new(begin))));
-    server.events();
+    let mut server = Server::begun_with_one_handle(limits(|l| l.links_per_amqp_session_max = 0));
     server.receive(Script::default().attach(0, attach(Role::Receiver, "a", 0)));
     server.receive(Script::default().attach(0, attach(Role::Receiver, "b", 1)));
     let events = server.events();
@@ -199,13 +194,8 @@ fn a_refused_link_that_cannot_be_answered_is_not_reported_by_the_end_of_its_amqp
 /// Found by fuzzing: the theft ended the AMQP session, and the attach went on in it.
 #[test]
 fn an_attach_whose_theft_ends_the_amqp_session_is_not_looked_at() {
-    let mut server = Server::new(config());
-    server.receive(Script::default().header(AMQP).open());
-    server.engine.open(None);
     // One handle, which the first link takes.
-    let begin = Begin { handle_max: 0, ..begin() };
-    server.receive(Script::default().frame(0, Performative::Begin(Box::new(begin))));
-    server.events();
+    let mut server = Server::begun_with_one_handle(config());
     let first = server.attach(attach(Role::Receiver, "a", 0));
     server.engine.accept(first, reply());
     let pending = server.attach(attach(Role::Receiver, "b", 1));
@@ -225,13 +215,8 @@ fn an_attach_whose_theft_ends_the_amqp_session_is_not_looked_at() {
 fn no_window_is_opened_anew_in_an_amqp_session_that_the_transfer_has_ended() {
     let mut config = limits(|limits| limits.reassembly_bytes_max = 10);
     config.incoming_window = 2;
-    let mut server = Server::new(config);
-    server.receive(Script::default().header(AMQP).open());
-    server.engine.open(None);
     // No handle is left for the end of the second link.
-    let begin = Begin { handle_max: 0, ..begin() };
-    server.receive(Script::default().frame(0, Performative::Begin(Box::new(begin))));
-    server.events();
+    let mut server = Server::begun_with_one_handle(config);
     let first = server.attach(attach(Role::Sender, "s0", 0));
     server.engine.accept(first, reply());
     server.attach(attach(Role::Sender, "s1", 1));

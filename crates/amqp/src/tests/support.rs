@@ -201,10 +201,19 @@ impl Server {
 
     /// Open, with `begin` on channel 0.
     pub(super) fn begun(config: Config) -> Self {
+        Self::begun_by(config, begin())
+    }
+
+    /// The same, by a peer that takes one handle.
+    pub(super) fn begun_with_one_handle(config: Config) -> Self {
+        Self::begun_by(config, Begin { handle_max: 0, ..begin() })
+    }
+
+    fn begun_by(config: Config, begin: Begin) -> Self {
         let mut server = Self::new(config);
         server.receive(Script::default().header(AMQP).open());
         server.engine.open(None);
-        server.receive(Script::default().begin(0));
+        server.receive(Script::default().frame(0, Performative::Begin(Box::new(begin))));
         server.frames();
         server.events();
         server

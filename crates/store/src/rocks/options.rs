@@ -38,19 +38,19 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// may grow by this factor.
 const DISK_FULL_FACTOR: usize = 8;
 
-/// Options that are not bound by name: of what is written of tables only one piece is on its way to
-/// the disk at a time.
-const UNBOUND: &str = "strict_bytes_per_sync=true";
-/// With these where the disk is full: do not write the replayed log out as tables, do not reserve
-/// room for a whole log ahead.
-const UNBOUND_IF_FULL: &str =
-    "strict_bytes_per_sync=true;avoid_flush_during_recovery=true;allow_fallocate=false";
+// Options that are not bound by name.
+
+/// Of what is written of tables only one piece is on its way to the disk at a time.
+const ONE_PIECE_AT_A_TIME: &str = "strict_bytes_per_sync=true";
+/// Do not write the replayed log out as tables, do not reserve room for a whole log ahead.
+const SPARING: &str = "avoid_flush_during_recovery=true;allow_fallocate=false";
 
 /// Options of the whole database. `disk_full` avoids what needs room before anything is deleted.
 pub(super) fn database(options: &RocksOptions, disk_full: bool) -> Result<Options, StoreError> {
-    let mut db = Options::default()
-        .get_options_from_string(if disk_full { UNBOUND_IF_FULL } else { UNBOUND })
-        .map_err(|error| StoreError::Io(error.to_string()))?;
+    let mut db = with(Options::default(), ONE_PIECE_AT_A_TIME)?;
+    if disk_full {
+        db = with(db, SPARING)?;
+    }
     db.create_if_missing(true);
     db.create_missing_column_families(true);
 
@@ -83,6 +83,10 @@ pub(super) fn database(options: &RocksOptions, disk_full: bool) -> Result<Option
     db.set_max_log_file_size(INFO_LOG_SIZE_BYTES_MAX);
     db.set_keep_log_file_num(INFO_LOG_FILES);
     Ok(db)
+}
+
+fn with(mut options: Options, text: &str) -> Result<Options, StoreError> {
+    options.get_options_from_string(text).map_err(|error| StoreError::Io(error.to_string()))
 }
 
 /// The column families, each with its options; all share one block cache.
