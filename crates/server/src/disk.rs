@@ -1,5 +1,6 @@
 //! What is to be done about the disk once a second: watching its free space
-//! (docs/architecture.md, invariant 6) and syncing the store's watermark (docs/storage.md).
+//! (docs/architecture.md, invariant 6), syncing the store's watermark and having old logs removed
+//! (docs/storage.md).
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +23,7 @@ pub(crate) async fn watch(store: Arc<RocksStore>, broker: Arc<Broker>, stop: Can
                 if let Err(error) = store.sync_watermark() {
                     tracing::error!(%error, "cannot sync the watermark");
                 }
+                store.remove_old_logs();
                 store.free_bytes()
             })
         };

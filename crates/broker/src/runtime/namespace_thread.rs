@@ -184,6 +184,9 @@ impl NamespaceThread {
                 self.intake.end_turn(connection, false);
                 return work;
             };
+            if is_small && grows(&next.command) {
+                self.shared.pipeline.pace().small_send();
+            }
             work += work_of(&next.command);
             bytes += ingest_bytes(&next.command);
             self.apply_next(now, next);

@@ -4,10 +4,11 @@
 //! The bound follows what it leads to. While sends are held back by it, each release tells how long
 //! its oldest commit was under way. Less than the aim: the bound grows; more: it shrinks. The aim
 //! is a time of our own and some syncs of this disk: one whose sync alone takes long gets more
-//! bytes for it.
+//! bytes for it. While somebody who sends little is among those who send much, the aim is
+//! shorter: then it is about that one's wait, else about how much goes through.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -23,6 +24,12 @@ const UNCOMMITTED_BYTES_START: u64 = 1024 * 1024;
 const COMMIT_AIM: Duration = Duration::from_millis(1);
 /// Syncs that it may take, of small commits.
 const SYNCS_AIM: u64 = 4;
+/// [`COMMIT_AIM`] while somebody sends little.
+const SHORT_COMMIT_AIM: Duration = Duration::from_micros(200);
+/// [`SYNCS_AIM`] while somebody sends little.
+const SHORT_SYNCS_AIM: u64 = 2;
+/// Releases for which a small send is remembered: about a tenth of a second of them.
+const SMALL_SEND_RELEASES: u32 = 64;
 /// Part of the bound by which it moves.
 const STEP: u64 = 8;
 /// Slower syncs that it takes, about, to be taken for slow.
@@ -36,6 +43,8 @@ pub(crate) struct Pace {
     sync_micros: AtomicU64,
     /// Something was held back since the last release.
     held_back: AtomicBool,
+    /// Releases for which the aim is the short one.
+    short_releases: AtomicU32,
 }
 
 impl Default for Pace {
@@ -44,6 +53,7 @@ impl Default for Pace {
             limit_bytes: AtomicU64::new(UNCOMMITTED_BYTES_START),
             sync_micros: AtomicU64::new(0),
             held_back: AtomicBool::new(false),
+            short_releases: AtomicU32::new(0),
         }
     }
 }
@@ -60,6 +70,11 @@ impl Pace {
         holds_back
     }
 
+    /// Somebody sends who sends little.
+    pub(crate) fn small_send(&self) {
+        self.short_releases.store(SMALL_SEND_RELEASES, Ordering::Relaxed);
+    }
+
     /// So many bytes were made durable by a sync of that time; the first of them had been under way
     /// for `waited`.
     pub(crate) fn released(&self, bytes: u64, sync: Duration, waited: Duration) {
@@ -73,11 +88,24 @@ impl Pace {
         if !self.held_back.swap(false, Ordering::Relaxed) {
             return;
         }
-        let aim = micros(COMMIT_AIM) + SYNCS_AIM * self.sync_micros.load(Ordering::Relaxed);
+        let aim = self.aim_micros();
         let limit = self.limit_bytes.load(Ordering::Relaxed);
         let step = limit / STEP;
         let limit = if micros(waited) > aim { limit - step } else { limit + step };
         self.limit_bytes.store(limit.clamp(UNCOMMITTED_BYTES_MIN, UNCOMMITTED_BYTES_MAX), Ordering::Relaxed);
+    }
+
+    /// How long a commit should be under way; counts a release.
+    fn aim_micros(&self) -> u64 {
+        let short = self.short_releases.load(Ordering::Relaxed);
+        let (time, syncs) = if short > 0 {
+            // A small send that comes meanwhile may be lost; the next one is not.
+            self.short_releases.store(short - 1, Ordering::Relaxed);
+            (SHORT_COMMIT_AIM, SHORT_SYNCS_AIM)
+        } else {
+            (COMMIT_AIM, SYNCS_AIM)
+        };
+        micros(time) + syncs * self.sync_micros.load(Ordering::Relaxed)
     }
 }
 
@@ -120,6 +148,21 @@ mod tests {
         assert!((2_000_000..3_200_000).contains(&bound), "{bound}");
         let fast = Pace::default();
         assert_eq!(bound_of(Duration::from_millis(8), 10_000, &fast), UNCOMMITTED_BYTES_MAX);
+    }
+
+    #[test]
+    fn whoever_sends_little_makes_the_bound_smaller_for_a_while() {
+        let pace = Pace::default();
+        let sync = Duration::from_micros(150);
+        let alone = bound_of(sync, 1_000, &pace);
+        pace.small_send();
+        for _ in 0..SMALL_SEND_RELEASES {
+            assert!(pace.holds_back(UNCOMMITTED_BYTES_MAX, 0));
+            pace.released(alone, sync, Duration::from_micros(600));
+        }
+        // More than 200 us and two syncs; less than 1 ms and four.
+        assert_eq!(pace.limit_bytes.load(Ordering::Relaxed), UNCOMMITTED_BYTES_MIN);
+        assert!(bound_of(sync, 1_000, &pace) > alone / STEP * (STEP - 2));
     }
 
     #[test]

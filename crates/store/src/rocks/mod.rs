@@ -6,6 +6,7 @@
 
 mod directory;
 mod log_guard;
+mod old_logs;
 mod options;
 mod watermark;
 
@@ -31,6 +32,7 @@ use crate::{
     records::MessageSessionRecord,
     rocks::{
         directory::{DataDirectory, io_error},
+        old_logs::OldLogs,
         watermark::{Found, Watermark},
     },
 };
@@ -72,6 +74,7 @@ pub struct RocksStore {
     watermark: Mutex<Watermark>,
     recovered: CommitNumber,
     latched: AtomicBool,
+    old_logs: OldLogs,
     /// Declared last: the lock is released when the engine is closed.
     directory: DataDirectory,
 }
@@ -100,6 +103,8 @@ impl RocksStore {
         let directory = DataDirectory::open(data_directory)?;
         let disk_full = directory.make_room()?;
         directory.set_ballast_aside();
+        let engine = directory.engine();
+        old_logs::remove_at_once(&engine);
         let db = open_engine(&directory, options, disk_full)?;
 
         let format = read_system(&db, &keys::FORMAT, codec::decode_u32)?;
@@ -117,14 +122,24 @@ impl RocksStore {
         let path = directory.watermark();
         let watermark = Watermark::create(&path, recovered)
             .map_err(|error| io_error("cannot write the watermark", &path, &error))?;
+        let old_logs = OldLogs::start(&engine)
+            .map_err(|error| io_error("cannot start a thread for", &engine, &error))?;
         Ok(Self {
             db,
             write_options: options::unsynced_write(),
             watermark: Mutex::new(watermark),
             recovered: CommitNumber(recovered),
             latched: AtomicBool::new(false),
+            old_logs,
             directory,
         })
+    }
+
+    /// Has logs removed that are not needed any more. The store does so by itself after some
+    /// megabytes and on closing; whoever holds a clock may call this about once a second, so that
+    /// none takes up room while little is written.
+    pub fn remove_old_logs(&self) {
+        self.old_logs.look();
     }
 
     /// Makes the watermark file durable if it is not. The store does so by itself after some
@@ -189,6 +204,7 @@ impl RocksStore {
             let number = commit.0.to_be_bytes();
             rows.put_cf(families[Table::System as usize], keys::COMMIT_NUMBER, number);
         }
+        self.old_logs.written(capacity as u64);
         self.latching(self.db.write_opt(rows, &self.write_options))
     }
 
@@ -313,6 +329,7 @@ impl Store for RocksStore {
 
 impl Drop for RocksStore {
     fn drop(&mut self) {
+        self.old_logs.stop();
         if self.check_latch().is_ok() {
             let families = Table::ALL.map(|table| self.family(table));
             let closed = self
@@ -327,6 +344,7 @@ impl Drop for RocksStore {
             }
         }
         self.db.cancel_all_background_work(true);
+        old_logs::remove_at_once(&self.directory.engine());
     }
 }
 

@@ -10,6 +10,12 @@ use rocksdb::{
 use crate::{api::StoreError, batch::Table, rocks::RocksOptions};
 
 const MIB: usize = 1024 * 1024;
+/// What is written of tables goes to the disk in pieces of this size, one at a time, so that a
+/// sync of the log waits for no more than that.
+const TABLE_PIECE_SIZE_BYTES: u64 = 256 * 1024;
+/// The engine keeps old logs in its archive for so long at most. They are removed long before
+/// (old_logs.rs); it is only that this is over 0.
+const OLD_LOGS_SECONDS: u64 = 24 * 60 * 60;
 
 /// Log that may wait to be read again at a start; RocksDB replays about 150 MB a second.
 const WAL_SIZE_BYTES_MAX: u64 = 256 * MIB as u64;
@@ -71,9 +77,9 @@ pub(super) fn database(options: &RocksOptions, disk_full: bool) -> Result<Option
     db.set_max_background_jobs(options.background_jobs);
     db.set_db_write_buffer_size(MEMTABLES_SIZE_BYTES_MAX * factor(disk_full));
     db.set_max_open_files(OPEN_FILES_MAX);
-    // Spreads the writing of tables, so that a sync of the log does not wait for all of it; strict
-    // (above): one of these is on its way to the disk at a time.
-    db.set_bytes_per_sync(MIB as u64);
+    db.set_bytes_per_sync(TABLE_PIECE_SIZE_BYTES);
+    db.set_writable_file_max_buffer_size(TABLE_PIECE_SIZE_BYTES);
+    db.set_wal_ttl_seconds(OLD_LOGS_SECONDS);
 
     // A start reads no more than it must; nobody reads RocksDB's statistics.
     db.set_skip_stats_update_on_db_open(true);

@@ -203,6 +203,22 @@ fn a_record_type_of_recycled_logs_does_not_hang_the_start() {
     assert!(matches!(error, StoreError::AcknowledgedWritesMissing { acknowledged: 400, .. }), "{error}");
 }
 
+#[test]
+fn logs_that_are_not_needed_any_more_go_to_the_archive_and_are_removed() {
+    let dir = filled(1);
+    let directory = DataDirectory::open(dir.path()).expect("free");
+    let db = open_engine(&directory, &RocksOptions::default(), false).expect("opens");
+    db.put_cf(family(&db, Table::System), keys::COMMIT_NUMBER, 2_u64.to_be_bytes()).expect("written");
+    db.flush_wal(true).expect("synced");
+    db.flush_cf(family(&db, Table::System)).expect("written out");
+    db.cancel_all_background_work(true);
+    drop((db, directory));
+    let archived = || fs::read_dir(dir.path().join("rocksdb/archive")).expect("an archive").count();
+    assert_ne!(archived(), 0);
+    assert_eq!(open(dir.path()).expect("opens").recovered_commit(), CommitNumber(2));
+    assert_eq!(archived(), 0);
+}
+
 fn log_of(path: &Path) -> std::path::PathBuf {
     fs::read_dir(path.join("rocksdb"))
         .expect("a directory")

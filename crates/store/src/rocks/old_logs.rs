@@ -1,0 +1,191 @@
+//! Removes the logs that the engine no longer needs, a piece at a time.
+//!
+//! A log has some 64 MiB when its tables have been written. To remove it at once takes the file
+//! system 10 to 20 ms, and on ext4 every sync waits until that is done, and with it everybody's
+//! commits. So the engine moves old logs to its archive directory (`WAL_ttl_seconds`) instead of
+//! removing them, and a thread cuts them shorter, with pauses, until nothing is left.
+//!
+//! Nothing in the archive is ever read again, so it does not matter how far a crash lets it come.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// By how much a log gets shorter at once, in bytes.
+const PIECE_SIZE_BYTES: u64 = 1024 * 1024;
+/// The pause after a piece: some 800 MB a second are removed, more than most disks take.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Bytes that the store writes from one look into the archive to the next.
+const LOOK_EVERY_BYTES: u64 = 16 * 1024 * 1024;
+/// The engine's own directory for them, within its directory.
+const ARCHIVE_DIRECTORY: &str = "archive";
+
+/// A thread that removes old logs; dropping this ends it, perhaps with some left.
+#[derive(Debug)]
+pub(super) struct OldLogs {
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+    written_bytes: AtomicU64,
+}
+
+impl OldLogs {
+    /// Starts the thread for an engine's directory.
+    pub(super) fn start(engine: &Path) -> io::Result<Self> {
+        let archive = engine.join(ARCHIVE_DIRECTORY);
+        // One wake-up that waits is as good as many.
+        let (wake, woken) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("lockstep-logs".to_owned()).spawn(move || {
+            let mut failing = false;
+            while woken.recv().is_ok() {
+                let removed = remove_slowly(&archive, &woken);
+                if let Err(error) = &removed
+                    && !failing
+                {
+                    tracing::warn!(path = %archive.display(), %error, "cannot remove old logs");
+                }
+                failing = removed.is_err();
+            }
+        })?;
+        Ok(Self { wake: Some(wake), thread: Some(thread), written_bytes: AtomicU64::new(0) })
+    }
+
+    /// Counts what is written and looks into the archive every [`LOOK_EVERY_BYTES`].
+    pub(super) fn written(&self, bytes: u64) {
+        if self.written_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= LOOK_EVERY_BYTES {
+            self.look();
+        }
+    }
+
+    /// Has the thread look into the archive now.
+    pub(super) fn look(&self) {
+        self.written_bytes.store(0, Ordering::Relaxed);
+        if let Some(wake) = &self.wake {
+            // Full: it is about to look anyway.
+            let _ = wake.try_send(());
+        }
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(&mut self) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            // If it panicked, that has been reported, and what it left is removed at the next start.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for OldLogs {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Removes what is in the archive of an engine that syncs nothing, since it is not open yet or not
+/// any more. Failing to is no failure of the store.
+pub(super) fn remove_at_once(engine: &Path) {
+    let archive = engine.join(ARCHIVE_DIRECTORY);
+    let removed = old_logs(&archive).and_then(|logs| logs.iter().try_for_each(fs::remove_file));
+    if let Err(error) = removed {
+        tracing::warn!(path = %archive.display(), %error, "cannot remove old logs");
+    }
+}
+
+fn old_logs(archive: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(archive) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes all that is there; stops early when nobody is left to wake the thread.
+fn remove_slowly(archive: &Path, woken: &Receiver<()>) -> io::Result<()> {
+    for path in old_logs(archive)? {
+        let file = OpenOptions::new().write(true).open(&path)?;
+        let mut left = file.metadata()?.len();
+        while left > 0 {
+            left = left.saturating_sub(PIECE_SIZE_BYTES);
+            file.set_len(left)?;
+            if woken.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected) {
+                return Ok(());
+            }
+        }
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An engine's directory with old logs of these sizes.
+    fn engine(sizes: &[u64]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        fs::create_dir(dir.path().join(ARCHIVE_DIRECTORY)).expect("created");
+        for (number, size) in sizes.iter().enumerate() {
+            let log = fs::File::create(dir.path().join(ARCHIVE_DIRECTORY).join(format!("{number:06}.log")));
+            log.and_then(|log| log.set_len(*size)).expect("created");
+        }
+        dir
+    }
+
+    fn left(engine: &Path) -> usize {
+        old_logs(&engine.join(ARCHIVE_DIRECTORY)).expect("readable").len()
+    }
+
+    #[test]
+    fn all_logs_are_cut_and_removed_whatever_their_size() {
+        let dir = engine(&[0, 1, PIECE_SIZE_BYTES, 3 * PIECE_SIZE_BYTES + 7]);
+        let (_wake, woken) = sync_channel(1);
+        remove_slowly(&dir.path().join(ARCHIVE_DIRECTORY), &woken).expect("removed");
+        assert_eq!(left(dir.path()), 0);
+    }
+
+    #[test]
+    fn it_stops_at_the_next_piece_when_nobody_is_left_to_wake_it() {
+        let dir = engine(&[1000 * PIECE_SIZE_BYTES]);
+        let (wake, woken) = sync_channel(1);
+        drop(wake);
+        remove_slowly(&dir.path().join(ARCHIVE_DIRECTORY), &woken).expect("stopped");
+        let log = fs::metadata(dir.path().join(ARCHIVE_DIRECTORY).join("000000.log")).expect("there");
+        assert_eq!(log.len(), 999 * PIECE_SIZE_BYTES);
+        remove_at_once(dir.path());
+        assert_eq!(left(dir.path()), 0);
+    }
+
+    #[test]
+    fn an_engine_without_an_archive_has_none_to_remove() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (_wake, woken) = sync_channel(1);
+        remove_slowly(&dir.path().join(ARCHIVE_DIRECTORY), &woken).expect("nothing to do");
+        remove_at_once(dir.path());
+    }
+
+    #[test]
+    fn the_thread_looks_when_enough_was_written_or_when_told_to() {
+        let dir = engine(&[2 * PIECE_SIZE_BYTES]);
+        let mut logs = OldLogs::start(dir.path()).expect("started");
+        logs.written(LOOK_EVERY_BYTES - 1);
+        // Nothing woke it: ending it leaves all there.
+        logs.stop();
+        assert_eq!(left(dir.path()), 1);
+        for wake in [|logs: &OldLogs| logs.look(), |logs: &OldLogs| logs.written(LOOK_EVERY_BYTES)] {
+            let dir = engine(&[2 * PIECE_SIZE_BYTES]);
+            let logs = OldLogs::start(dir.path()).expect("started");
+            wake(&logs);
+            while left(dir.path()) > 0 {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
