@@ -25,14 +25,15 @@ const NO_LEVEL: Level = Level { remaining: 0, end: None, element: None };
 /// constructors. Texts are not checked for UTF-8. Returns where the value ends.
 ///
 /// # Errors
-/// [`Violation::NestingTooDeep`] beyond [`MAX_NESTING_LEVELS`], [`Violation::Decode`] otherwise.
+/// [`Violation::NestingTooDeep`] beyond [`MAX_NESTING_LEVELS`] (what is empty takes no level),
+/// [`Violation::Decode`] otherwise.
 pub fn check_value(bytes: &[u8], at: usize) -> Result<usize, Violation> {
-    let mut levels = [NO_LEVEL; MAX_NESTING_LEVELS + 1];
+    let mut levels = [NO_LEVEL; MAX_NESTING_LEVELS + 2];
     levels[0].remaining = 1;
     let mut depth = 0;
     let mut cursor = Cursor::new(bytes, at);
     loop {
-        // `depth` never passes MAX_NESTING_LEVELS, see the push below.
+        // `depth` passes MAX_NESTING_LEVELS at most by one, for what is empty; see the push below.
         let level = &mut levels[depth];
         if level.remaining == 0 {
             if level.end.is_some_and(|end| end != cursor.position()) {
@@ -50,7 +51,7 @@ pub fn check_value(bytes: &[u8], at: usize) -> Result<usize, Violation> {
             None => cursor.u8()?,
         };
         if let Some(inner) = enter(&mut cursor, constructor)? {
-            if depth == MAX_NESTING_LEVELS {
+            if depth == MAX_NESTING_LEVELS && inner.remaining > 0 {
                 return Err(Violation::NestingTooDeep);
             }
             depth += 1;

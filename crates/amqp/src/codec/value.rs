@@ -14,9 +14,10 @@ use crate::{
 /// copied. Of a key that stands twice in a map the last value counts.
 ///
 /// # Errors
-/// [`Violation::NestingTooDeep`] beyond [`MAX_NESTING_LEVELS`]; [`Violation::Decode`] for an
-/// unknown constructor, a size or count that the bytes do not bear out, text that is no UTF-8, an
-/// array of described elements. `cursor` does not move then.
+/// [`Violation::NestingTooDeep`] beyond [`MAX_NESTING_LEVELS`] (what is empty takes no level, since
+/// an empty list may be written as one byte); [`Violation::Decode`] for an unknown constructor, a
+/// size or count that the bytes do not bear out, text that is no UTF-8, an array of described
+/// elements. `cursor` does not move then.
 pub fn decode_value(cursor: &mut Bytes) -> Result<Value, Violation> {
     let (value, end) = decode_value_at(cursor, 0)?;
     cursor.advance(end);
@@ -46,15 +47,15 @@ impl Decoder<'_> {
     fn content(&mut self, constructor: u8, depth: usize) -> Result<Value, Violation> {
         Ok(match constructor {
             0x00 => {
-                nested(depth)?;
+                nested(depth, 2)?;
                 let descriptor = self.value(depth + 1)?;
                 let value = self.value(depth + 1)?;
                 Value::Described(Box::new(Described { descriptor, value }))
             }
             0x45 => Value::List(Vec::new()),
             0xc0 | 0xd0 => {
-                nested(depth)?;
                 let (count, end) = self.compound(constructor == 0xd0)?;
+                nested(depth, count)?;
                 let mut elements = Vec::with_capacity(count.min(self.cursor.remaining()));
                 for _ in 0..count {
                     elements.push(self.value(depth + 1)?);
@@ -63,8 +64,8 @@ impl Decoder<'_> {
                 Value::List(elements)
             }
             0xc1 | 0xd1 => {
-                nested(depth)?;
                 let (count, end) = self.compound(constructor == 0xd1)?;
+                nested(depth, count)?;
                 if count % 2 != 0 {
                     return Err(Violation::Decode);
                 }
@@ -76,16 +77,14 @@ impl Decoder<'_> {
                 self.at_end(end)?;
                 Value::Map(each_key_once(entries))
             }
-            0xe0 | 0xf0 => {
-                nested(depth)?;
-                self.array(constructor == 0xf0, depth)?
-            }
+            0xe0 | 0xf0 => self.array(constructor == 0xf0, depth)?,
             _ => self.scalar(constructor)?,
         })
     }
 
     fn array(&mut self, wide: bool, depth: usize) -> Result<Value, Violation> {
         let (count, end) = self.sizes(wide)?;
+        nested(depth, count)?;
         let constructor = self.cursor.u8()?;
         let available = end.checked_sub(self.cursor.position()).ok_or(Violation::Decode)?;
         if count > most_elements(constructor, available)? {
@@ -201,6 +200,7 @@ pub(super) fn each_key_once<K: Clone + Eq + Hash>(entries: Vec<(K, Value)>) -> V
     once
 }
 
-fn nested(depth: usize) -> Result<(), Violation> {
-    if depth < MAX_NESTING_LEVELS { Ok(()) } else { Err(Violation::NestingTooDeep) }
+/// Whether `count` values may stand in one that has `depth` open values around it.
+fn nested(depth: usize, count: usize) -> Result<(), Violation> {
+    if depth < MAX_NESTING_LEVELS || count == 0 { Ok(()) } else { Err(Violation::NestingTooDeep) }
 }
