@@ -140,7 +140,7 @@ fn nesting_is_allowed_up_to_the_limit() {
 /// An empty list may be one byte or have a size; both say the same, so both may stand there.
 #[test]
 fn what_is_empty_takes_no_level() {
-    let within = |empty: &[u8]| [vec![0x00, 0x40].repeat(MAX_NESTING_LEVELS), empty.to_vec()].concat();
+    let within = |empty: &[u8]| [[0x00, 0x40].repeat(MAX_NESTING_LEVELS), empty.to_vec()].concat();
     for empty in ["45", "c00100", "d000000004 00000000", "c10100", "e0020040", "f000000005 00000000 40"] {
         let bytes = within(hex(empty).as_ref());
         assert_eq!(check_value(&bytes, 0), Ok(bytes.len()), "{empty}");
