@@ -91,6 +91,13 @@ impl Finder<'_> {
 }
 
 impl<'ast> Visit<'ast> for Finder<'_> {
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        // Numbers of a record's fields, named like the fields; some of these are bounds of a queue.
+        if item.ident != "field" {
+            syn::visit::visit_item_mod(self, item);
+        }
+    }
+
     fn visit_item_const(&mut self, item: &'ast syn::ItemConst) {
         self.note(&item.ident, &item.attrs, &item.expr);
     }

@@ -24,6 +24,7 @@ const TURN_BYTES: usize = 64 << 10;
 /// Bytes that a queued delivery is counted with besides its payload.
 const QUEUED_DELIVERY_BYTES: usize = 64;
 
+/// Longest delivery-tag (AMQP 1.0, 2.8.7).
 const DELIVERY_TAG_BYTES_MAX: usize = 32;
 
 /// Why a delivery was not taken.

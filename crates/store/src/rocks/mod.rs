@@ -101,10 +101,10 @@ impl RocksStore {
     /// - [`StoreError::Io`]: everything else.
     pub fn open(data_directory: &Path, options: &RocksOptions) -> Result<Self, StoreError> {
         let directory = DataDirectory::open(data_directory)?;
-        let disk_full = directory.make_room()?;
-        directory.set_ballast_aside();
         let engine = directory.engine();
         old_logs::remove_at_once(&engine);
+        let disk_full = directory.make_room()?;
+        directory.set_ballast_aside();
         let db = open_engine(&directory, options, disk_full)?;
 
         let format = read_system(&db, &keys::FORMAT, codec::decode_u32)?;
