@@ -26,8 +26,9 @@ const COMMIT_AIM: Duration = Duration::from_millis(1);
 const SYNCS_AIM: u64 = 4;
 /// [`COMMIT_AIM`] while somebody sends little.
 const SHORT_COMMIT_AIM: Duration = Duration::from_micros(200);
-/// [`SYNCS_AIM`] while somebody sends little.
-const SHORT_SYNCS_AIM: u64 = 2;
+/// [`SYNCS_AIM`] while somebody sends little: the sync that is under way, its own, and as much time
+/// for bytes as a sync takes, so that a disk whose syncs take long still gets many at a time.
+const SHORT_SYNCS_AIM: u64 = 3;
 /// Releases for which a small send is remembered: about a tenth of a second of them.
 const SMALL_SEND_RELEASES: u32 = 64;
 /// Part of the bound by which it moves.
@@ -158,11 +159,30 @@ mod tests {
         pace.small_send();
         for _ in 0..SMALL_SEND_RELEASES {
             assert!(pace.holds_back(UNCOMMITTED_BYTES_MAX, 0));
-            pace.released(alone, sync, Duration::from_micros(600));
+            pace.released(alone, sync, Duration::from_micros(800));
         }
-        // More than 200 us and two syncs; less than 1 ms and four.
+        // More than 200 us and three syncs; less than 1 ms and four.
         assert_eq!(pace.limit_bytes.load(Ordering::Relaxed), UNCOMMITTED_BYTES_MIN);
         assert!(bound_of(sync, 1_000, &pace) > alone / STEP * (STEP - 2));
+    }
+
+    #[test]
+    fn a_disk_whose_syncs_take_long_gets_many_bytes_for_whoever_sends_little_too() {
+        let pace = Pace::default();
+        let sync = Duration::from_millis(8);
+        bound_of(sync, 150, &pace);
+        for _ in 0..4 {
+            // It lasts for as many releases.
+            pace.small_send();
+            for _ in 0..SMALL_SEND_RELEASES {
+                let bytes = pace.limit_bytes.load(Ordering::Relaxed);
+                assert!(pace.holds_back(bytes + 1, 0));
+                let took = sync + Duration::from_micros(bytes / 2 / 150);
+                pace.released(bytes / 2, took, 2 * took);
+            }
+        }
+        let bound = pace.limit_bytes.load(Ordering::Relaxed);
+        assert!((1_000_000..1_500_000).contains(&bound), "{bound}");
     }
 
     #[test]

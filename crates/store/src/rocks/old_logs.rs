@@ -6,6 +6,7 @@
 //! removing them, and a thread cuts them shorter, with pauses, until nothing is left.
 //!
 //! Nothing in the archive is ever read again, so it does not matter how far a crash lets it come.
+//! Without the archive the engine could not move old logs there, and would keep them all.
 
 use std::{
     fs::{self, OpenOptions},
@@ -13,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -23,6 +24,9 @@ use std::{
 const PIECE_SIZE_BYTES: u64 = 1024 * 1024;
 /// The pause after a piece: some 800 MB a second are removed, more than most disks take.
 const PAUSE: Duration = Duration::from_millis(1);
+/// Logs that are removed so slowly; of more than that the others go at once, so that removing does
+/// not fall behind writing.
+const SLOWLY_REMOVED_LOGS_MAX: usize = 4;
 /// Bytes that the store writes from one look into the archive to the next.
 const LOOK_EVERY_BYTES: u64 = 16 * 1024 * 1024;
 /// The engine's own directory for them, within its directory.
@@ -45,7 +49,12 @@ impl OldLogs {
         let thread = std::thread::Builder::new().name("lockstep-logs".to_owned()).spawn(move || {
             let mut failing = false;
             while woken.recv().is_ok() {
-                let removed = remove_slowly(&archive, &woken);
+                let removed = loop {
+                    let removed = remove_all_slowly(&archive, &woken);
+                    if !matches!(removed, Ok(true)) {
+                        break removed;
+                    }
+                };
                 if let Err(error) = &removed
                     && !failing
                 {
@@ -89,39 +98,77 @@ impl Drop for OldLogs {
     }
 }
 
-/// Removes what is in the archive of an engine that syncs nothing, since it is not open yet or not
+/// Removes the logs in the archive of an engine that syncs nothing, since it is not open yet or not
 /// any more. Failing to is no failure of the store.
 pub(super) fn remove_at_once(engine: &Path) {
     let archive = engine.join(ARCHIVE_DIRECTORY);
-    let removed = old_logs(&archive).and_then(|logs| logs.iter().try_for_each(fs::remove_file));
+    let removed = match old_logs(&archive) {
+        Ok(logs) => each(&logs, |log| fs::remove_file(log)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
     if let Err(error) = removed {
         tracing::warn!(path = %archive.display(), %error, "cannot remove old logs");
     }
 }
 
+/// Logs alone: what else somebody put there is not ours.
 fn old_logs(archive: &Path) -> io::Result<Vec<PathBuf>> {
-    match fs::read_dir(archive) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
+    let mut logs = Vec::new();
+    for entry in fs::read_dir(archive)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_file() && path.extension().is_some_and(|extension| extension == "log") {
+            logs.push(path);
+        }
     }
+    Ok(logs)
 }
 
-/// Removes all that is there; stops early when nobody is left to wake the thread.
-fn remove_slowly(archive: &Path, woken: &Receiver<()>) -> io::Result<()> {
-    for path in old_logs(archive)? {
-        let file = OpenOptions::new().write(true).open(&path)?;
-        let mut left = file.metadata()?.len();
-        while left > 0 {
-            left = left.saturating_sub(PIECE_SIZE_BYTES);
-            file.set_len(left)?;
-            if woken.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected) {
-                return Ok(());
-            }
+/// Does it with each log, and goes on after an error. The first one is returned; it is none that a
+/// log is gone.
+fn each(logs: &[PathBuf], mut remove: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let mut result = Ok(());
+    for log in logs {
+        if let Err(error) = remove(log)
+            && error.kind() != io::ErrorKind::NotFound
+            && result.is_ok()
+        {
+            result = Err(error);
         }
-        fs::remove_file(path)?;
     }
-    Ok(())
+    result
+}
+
+/// Removes all that is there; stops early when nobody is left to wake the thread. Returns whether
+/// there may be more by now.
+fn remove_all_slowly(archive: &Path, woken: &Receiver<()>) -> io::Result<bool> {
+    let logs = match old_logs(archive) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            tracing::warn!(path = %archive.display(), "the directory of old logs was gone; it is made again");
+            fs::create_dir(archive)?;
+            return Ok(false);
+        }
+        logs => logs?,
+    };
+    let (at_once, slowly) = logs.split_at(logs.len().saturating_sub(SLOWLY_REMOVED_LOGS_MAX));
+    let removed = each(at_once, |log| fs::remove_file(log));
+    removed.and(each(slowly, |log| remove_slowly(log, woken)))?;
+    Ok(!logs.is_empty() && woken.try_recv() != Err(TryRecvError::Disconnected))
+}
+
+fn remove_slowly(log: &Path, woken: &Receiver<()>) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(log)?;
+    let mut left = file.metadata()?.len();
+    while left > 0 {
+        // A cut within a page would have that page written again.
+        left = (left - 1) / PIECE_SIZE_BYTES * PIECE_SIZE_BYTES;
+        file.set_len(left)?;
+        if woken.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected) {
+            return Ok(());
+        }
+    }
+    fs::remove_file(log)
 }
 
 #[cfg(test)]
@@ -143,20 +190,27 @@ mod tests {
         old_logs(&engine.join(ARCHIVE_DIRECTORY)).expect("readable").len()
     }
 
+    /// A receiver whose senders are there until the first is dropped.
+    fn woken() -> (SyncSender<()>, Receiver<()>) {
+        sync_channel(1)
+    }
+
     #[test]
-    fn all_logs_are_cut_and_removed_whatever_their_size() {
-        let dir = engine(&[0, 1, PIECE_SIZE_BYTES, 3 * PIECE_SIZE_BYTES + 7]);
-        let (_wake, woken) = sync_channel(1);
-        remove_slowly(&dir.path().join(ARCHIVE_DIRECTORY), &woken).expect("removed");
+    fn all_logs_are_cut_and_removed_whatever_their_size_and_number() {
+        let dir = engine(&[0, 1, PIECE_SIZE_BYTES, 3 * PIECE_SIZE_BYTES + 7, 9, 9, 9]);
+        let archive = dir.path().join(ARCHIVE_DIRECTORY);
+        let (_wake, woken) = woken();
+        assert!(remove_all_slowly(&archive, &woken).expect("removed"), "there may be more by now");
         assert_eq!(left(dir.path()), 0);
+        assert!(!remove_all_slowly(&archive, &woken).expect("nothing to do"));
     }
 
     #[test]
     fn it_stops_at_the_next_piece_when_nobody_is_left_to_wake_it() {
         let dir = engine(&[1000 * PIECE_SIZE_BYTES]);
-        let (wake, woken) = sync_channel(1);
+        let (wake, woken) = woken();
         drop(wake);
-        remove_slowly(&dir.path().join(ARCHIVE_DIRECTORY), &woken).expect("stopped");
+        assert!(!remove_all_slowly(&dir.path().join(ARCHIVE_DIRECTORY), &woken).expect("stopped"));
         let log = fs::metadata(dir.path().join(ARCHIVE_DIRECTORY).join("000000.log")).expect("there");
         assert_eq!(log.len(), 999 * PIECE_SIZE_BYTES);
         remove_at_once(dir.path());
@@ -164,11 +218,26 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_without_an_archive_has_none_to_remove() {
+    fn an_archive_that_is_gone_is_made_again_where_an_engine_runs() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let (_wake, woken) = sync_channel(1);
-        remove_slowly(&dir.path().join(ARCHIVE_DIRECTORY), &woken).expect("nothing to do");
+        let archive = dir.path().join(ARCHIVE_DIRECTORY);
         remove_at_once(dir.path());
+        assert!(!archive.exists());
+        let (_wake, woken) = woken();
+        assert!(!remove_all_slowly(&archive, &woken).expect("made"));
+        assert!(archive.is_dir());
+    }
+
+    #[test]
+    fn what_is_no_log_stays_and_stops_nothing() {
+        let dir = engine(&[7]);
+        let archive = dir.path().join(ARCHIVE_DIRECTORY);
+        fs::create_dir(archive.join("000000.log.d")).expect("created");
+        fs::create_dir(archive.join("000001.log")).expect("created");
+        fs::write(archive.join("notes"), "mine").expect("written");
+        let (_wake, woken) = woken();
+        remove_all_slowly(&archive, &woken).expect("removed");
+        assert_eq!((left(dir.path()), fs::read_dir(&archive).expect("there").count()), (0, 3));
     }
 
     #[test]

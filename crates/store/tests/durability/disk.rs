@@ -117,7 +117,11 @@ fn files(path: &Path) -> Vec<PathBuf> {
 pub(crate) fn flip_bit_in_log(path: &Path, share: f64) {
     /// Records do not cross blocks of this size; a few bytes at a block's end are filling.
     const LOG_BLOCK_SIZE_BYTES: u64 = 32 * 1024;
-    let logs = files(path).into_iter().filter(|file| file.extension().is_some_and(|end| end == "log"));
+    let is_live = |file: &PathBuf| {
+        file.extension().is_some_and(|end| end == "log")
+            && !file.components().any(|part| part.as_os_str() == "archive")
+    };
+    let logs = files(path).into_iter().filter(is_live);
     let size = |file: &PathBuf| fs::metadata(file).expect("there").len();
     let log = logs.max_by_key(size).expect("a log");
     let block = (size(&log) as f64 * share) as u64 / LOG_BLOCK_SIZE_BYTES;
