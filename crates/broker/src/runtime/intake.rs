@@ -33,12 +33,18 @@ const SMALL_BURST_BYTES_MAX: usize = 16 * 1024;
 /// Turns of connections with small bursts in a row, while others wait for theirs.
 const SMALL_TURNS_IN_A_ROW_MAX: usize = 32;
 
+/// Releases of commits for which ingest is held at most: then one connection has a turn whatever is
+/// uncommitted, lest many that send little, who may pass the bound, keep it waiting for ever.
+const HELD_RELEASES_MAX: u32 = 8;
+
 /// Whose turn it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Turn {
     pub(super) connection: ConnectionId,
     /// The connection asks for little.
     pub(super) is_small: bool,
+    /// Its ingest need not wait.
+    pub(super) is_overdue: bool,
 }
 
 /// A command and what belongs to it.
@@ -117,6 +123,8 @@ pub(super) struct Intake {
     small_turns_in_a_row: usize,
     /// Connections of which only ingest is left, in the order in which they came to that.
     held: VecDeque<ConnectionId>,
+    /// Releases in a row at which some were held, since one had its turn whatever was uncommitted.
+    held_releases: u32,
 }
 
 impl Intake {
@@ -135,10 +143,15 @@ impl Intake {
         let small_may = self.turns.is_empty() || self.small_turns_in_a_row < SMALL_TURNS_IN_A_ROW_MAX;
         if small_may && let Some(connection) = self.small_turns.pop_front() {
             self.small_turns_in_a_row += 1;
-            return Some(Turn { connection, is_small: true });
+            return Some(Turn { connection, is_small: true, is_overdue: false });
         }
         self.small_turns_in_a_row = 0;
-        self.turns.pop_front().map(|connection| Turn { connection, is_small: false })
+        let connection = self.turns.pop_front()?;
+        let is_overdue = self.held_releases >= HELD_RELEASES_MAX;
+        if is_overdue {
+            self.held_releases = 0;
+        }
+        Some(Turn { connection, is_small: false, is_overdue })
     }
 
     /// The next command in a connection's turn.
@@ -162,6 +175,11 @@ impl Intake {
 
     /// Ingest may be applied again: those that were held have their turns first.
     pub(super) fn release(&mut self) {
+        if !self.held.is_empty() {
+            self.held_releases += 1;
+        } else if self.turns.is_empty() {
+            self.held_releases = 0;
+        }
         while let Some(connection) = self.held.pop_back() {
             let Some(lanes) = self.lanes.get_mut(&connection) else { continue };
             lanes.is_held = false;
@@ -323,6 +341,10 @@ mod tests {
         }
     }
 
+    const fn in_time(connection: ConnectionId, is_small: bool) -> Turn {
+        Turn { connection, is_small, is_overdue: false }
+    }
+
     /// One whole turn.
     fn turn(intake: &mut Intake, ingest_may: bool) -> Vec<Command> {
         let Some(Turn { connection, .. }) = intake.next_turn() else { return Vec::new() };
@@ -372,13 +394,13 @@ mod tests {
         intake.push(burst(ONE, (0..1_000).map(credit)));
         intake.push(burst(TWO, [credit(2)]));
         assert_eq!(intake.turns(), 2);
-        assert_eq!(intake.next_turn(), Some(Turn { connection: TWO, is_small: true }));
+        assert_eq!(intake.next_turn(), Some(in_time(TWO, true)));
         intake.end_turn(TWO, false);
-        assert_eq!(intake.next_turn(), Some(Turn { connection: ONE, is_small: false }));
+        assert_eq!(intake.next_turn(), Some(in_time(ONE, false)));
         intake.end_turn(ONE, true);
         // A small burst behind a large one is no small turn, and neither is much work or many bytes.
         intake.push(burst(ONE, [credit(1)]));
-        assert_eq!(intake.next_turn(), Some(Turn { connection: ONE, is_small: false }));
+        assert_eq!(intake.next_turn(), Some(in_time(ONE, false)));
         let returned = Command::Return {
             link: OutgoingLinkId(1),
             tokens: vec![LockToken::from_uuid_bytes([1; 16]); 65],
@@ -393,7 +415,7 @@ mod tests {
         };
         for much in [send(SMALL_BURST_BYTES_MAX + 1), returned, deleted] {
             intake.push(burst(TWO, [much]));
-            assert_eq!(intake.next_turn(), Some(Turn { connection: TWO, is_small: false }));
+            assert_eq!(intake.next_turn(), Some(in_time(TWO, false)));
             intake.end_turn(TWO, true);
             turn(&mut intake, true);
         }
@@ -411,6 +433,25 @@ mod tests {
             turns.into_iter().position(|connection| connection == ONE),
             Some(SMALL_TURNS_IN_A_ROW_MAX)
         );
+    }
+
+    #[test]
+    fn ingest_is_not_held_for_ever() {
+        let mut intake = Intake::default();
+        intake.push(burst(ONE, [send(SMALL_BURST_BYTES_MAX + 1)]));
+        for _ in 0..2 {
+            let mut releases = 0;
+            while !intake.next_turn().is_some_and(|turn| turn.is_overdue) {
+                assert!(intake.next(ONE, false).is_none());
+                intake.end_turn(ONE, false);
+                intake.release();
+                releases += 1;
+            }
+            assert_eq!(releases, HELD_RELEASES_MAX);
+            // It has more, and begins to wait anew.
+            intake.end_turn(ONE, true);
+        }
+        assert!(intake.next(ONE, true).is_some());
     }
 
     #[test]

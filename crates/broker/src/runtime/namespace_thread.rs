@@ -175,11 +175,11 @@ impl NamespaceThread {
 
     /// The next connection's turn; its work in ordinary commands.
     fn turn(&mut self) -> usize {
-        let Some(Turn { connection, is_small }) = self.intake.next_turn() else { return 0 };
+        let Some(Turn { connection, is_small, is_overdue }) = self.intake.next_turn() else { return 0 };
         let now = self.shared.clock.now();
         let (mut work, mut bytes) = (0, 0);
         while work < TURN_WORK_MAX && bytes < TURN_INGEST_BYTES_MAX {
-            let ingest_may = !self.must_stall(is_small);
+            let ingest_may = is_overdue || !self.must_stall(is_small);
             let Some(next) = self.intake.next(connection, ingest_may) else {
                 self.intake.end_turn(connection, false);
                 return work;
