@@ -11,7 +11,8 @@ use crate::{api::StoreError, batch::Table, rocks::RocksOptions};
 
 const MIB: usize = 1024 * 1024;
 /// What is written of tables goes to the disk in pieces of this size, one at a time, so that a
-/// sync of the log waits for no more than that.
+/// sync of the log waits for no more than that; but for a table's last megabyte, which its own sync
+/// writes.
 const TABLE_PIECE_SIZE_BYTES: u64 = 256 * 1024;
 /// The engine keeps old logs in its archive for so long at most. They are removed long before
 /// (old_logs.rs); it is only that this is over 0.
