@@ -97,7 +97,7 @@ impl DataDirectory {
         let sync = || {
             for entry in fs::read_dir(&engine)? {
                 let path = entry?.path();
-                if path.extension().is_some_and(|extension| extension == "log") {
+                if is_log(&path) {
                     File::open(path)?.sync_data()?;
                 }
             }
@@ -140,6 +140,11 @@ impl DataDirectory {
             let _ = fs::remove_file(&ballast);
         }
     }
+}
+
+/// Whether a file of the engine is a log, by its name.
+pub(crate) fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "log")
 }
 
 /// Makes the entries of a directory durable.

@@ -20,6 +20,8 @@ use std::{
     path::Path,
 };
 
+use crate::rocks::directory::is_log;
+
 const BLOCK_SIZE_BYTES: usize = 32 * 1024;
 /// Blocks read at once.
 const BLOCKS_PER_READ: usize = 32;
@@ -38,7 +40,7 @@ pub(crate) fn disarm(engine: &Path) -> io::Result<u64> {
     for entry in fs::read_dir(engine)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.ends_with(".log") || name.starts_with("MANIFEST-") {
+        if is_log(&path) || name.starts_with("MANIFEST-") {
             changed += disarm_file(&path)?;
         }
     }

@@ -20,6 +20,8 @@ use std::{
     time::Duration,
 };
 
+use crate::rocks::directory::is_log;
+
 /// By how much a log gets shorter at once, in bytes.
 const PIECE_SIZE_BYTES: u64 = 1024 * 1024;
 /// The pause after a piece: some 800 MB a second are removed, more than most disks take.
@@ -43,18 +45,13 @@ pub(super) struct OldLogs {
 impl OldLogs {
     /// Starts the thread for an engine's directory.
     pub(super) fn start(engine: &Path) -> io::Result<Self> {
-        let archive = engine.join(ARCHIVE_DIRECTORY);
+        let archive = archive_of(engine);
         // One wake-up that waits is as good as many.
         let (wake, woken) = sync_channel(1);
         let thread = std::thread::Builder::new().name("lockstep-logs".to_owned()).spawn(move || {
             let mut failing = false;
             while woken.recv().is_ok() {
-                let removed = loop {
-                    let removed = remove_all_slowly(&archive, &woken);
-                    if !matches!(removed, Ok(true)) {
-                        break removed;
-                    }
-                };
+                let removed = remove_all_slowly(&archive, &woken);
                 if let Err(error) = &removed
                     && !failing
                 {
@@ -101,7 +98,7 @@ impl Drop for OldLogs {
 /// Removes the logs in the archive of an engine that syncs nothing, since it is not open yet or not
 /// any more. Failing to is no failure of the store.
 pub(super) fn remove_at_once(engine: &Path) {
-    let archive = engine.join(ARCHIVE_DIRECTORY);
+    let archive = archive_of(engine);
     let removed = match old_logs(&archive) {
         Ok(logs) => each(&logs, |log| fs::remove_file(log)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -112,13 +109,17 @@ pub(super) fn remove_at_once(engine: &Path) {
     }
 }
 
+fn archive_of(engine: &Path) -> PathBuf {
+    engine.join(ARCHIVE_DIRECTORY)
+}
+
 /// Logs alone: what else somebody put there is not ours.
 fn old_logs(archive: &Path) -> io::Result<Vec<PathBuf>> {
     let mut logs = Vec::new();
     for entry in fs::read_dir(archive)? {
         let entry = entry?;
         let path = entry.path();
-        if entry.file_type()?.is_file() && path.extension().is_some_and(|extension| extension == "log") {
+        if entry.file_type()?.is_file() && is_log(&path) {
             logs.push(path);
         }
     }
@@ -140,9 +141,14 @@ fn each(logs: &[PathBuf], mut remove: impl FnMut(&Path) -> io::Result<()>) -> io
     result
 }
 
-/// Removes all that is there; stops early when nobody is left to wake the thread. Returns whether
-/// there may be more by now.
-fn remove_all_slowly(archive: &Path, woken: &Receiver<()>) -> io::Result<bool> {
+/// Removes logs until there are none, or until nobody is left to wake the thread.
+fn remove_all_slowly(archive: &Path, woken: &Receiver<()>) -> io::Result<()> {
+    while remove_those_there(archive, woken)? {}
+    Ok(())
+}
+
+/// Returns whether there may be more by now.
+fn remove_those_there(archive: &Path, woken: &Receiver<()>) -> io::Result<bool> {
     let logs = match old_logs(archive) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             tracing::warn!(path = %archive.display(), "the directory of old logs was gone; it is made again");
@@ -178,40 +184,36 @@ mod tests {
     /// An engine's directory with old logs of these sizes.
     fn engine(sizes: &[u64]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("temporary directory");
-        fs::create_dir(dir.path().join(ARCHIVE_DIRECTORY)).expect("created");
+        let archive = archive_of(dir.path());
+        fs::create_dir(&archive).expect("created");
         for (number, size) in sizes.iter().enumerate() {
-            let log = fs::File::create(dir.path().join(ARCHIVE_DIRECTORY).join(format!("{number:06}.log")));
+            let log = fs::File::create(archive.join(format!("{number:06}.log")));
             log.and_then(|log| log.set_len(*size)).expect("created");
         }
         dir
     }
 
     fn left(engine: &Path) -> usize {
-        old_logs(&engine.join(ARCHIVE_DIRECTORY)).expect("readable").len()
-    }
-
-    /// A receiver whose senders are there until the first is dropped.
-    fn woken() -> (SyncSender<()>, Receiver<()>) {
-        sync_channel(1)
+        old_logs(&archive_of(engine)).expect("readable").len()
     }
 
     #[test]
     fn all_logs_are_cut_and_removed_whatever_their_size_and_number() {
         let dir = engine(&[0, 1, PIECE_SIZE_BYTES, 3 * PIECE_SIZE_BYTES + 7, 9, 9, 9]);
-        let archive = dir.path().join(ARCHIVE_DIRECTORY);
-        let (_wake, woken) = woken();
-        assert!(remove_all_slowly(&archive, &woken).expect("removed"), "there may be more by now");
+        let archive = archive_of(dir.path());
+        let (_wake, woken) = sync_channel(1);
+        assert!(remove_those_there(&archive, &woken).expect("removed"), "there may be more by now");
         assert_eq!(left(dir.path()), 0);
-        assert!(!remove_all_slowly(&archive, &woken).expect("nothing to do"));
+        assert!(!remove_those_there(&archive, &woken).expect("nothing to do"));
     }
 
     #[test]
     fn it_stops_at_the_next_piece_when_nobody_is_left_to_wake_it() {
         let dir = engine(&[1000 * PIECE_SIZE_BYTES]);
-        let (wake, woken) = woken();
+        let (wake, woken) = sync_channel(1);
         drop(wake);
-        assert!(!remove_all_slowly(&dir.path().join(ARCHIVE_DIRECTORY), &woken).expect("stopped"));
-        let log = fs::metadata(dir.path().join(ARCHIVE_DIRECTORY).join("000000.log")).expect("there");
+        assert!(!remove_those_there(&archive_of(dir.path()), &woken).expect("stopped"));
+        let log = fs::metadata(archive_of(dir.path()).join("000000.log")).expect("there");
         assert_eq!(log.len(), 999 * PIECE_SIZE_BYTES);
         remove_at_once(dir.path());
         assert_eq!(left(dir.path()), 0);
@@ -220,22 +222,22 @@ mod tests {
     #[test]
     fn an_archive_that_is_gone_is_made_again_where_an_engine_runs() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let archive = dir.path().join(ARCHIVE_DIRECTORY);
+        let archive = archive_of(dir.path());
         remove_at_once(dir.path());
         assert!(!archive.exists());
-        let (_wake, woken) = woken();
-        assert!(!remove_all_slowly(&archive, &woken).expect("made"));
+        let (_wake, woken) = sync_channel(1);
+        assert!(!remove_those_there(&archive, &woken).expect("made"));
         assert!(archive.is_dir());
     }
 
     #[test]
     fn what_is_no_log_stays_and_stops_nothing() {
         let dir = engine(&[7]);
-        let archive = dir.path().join(ARCHIVE_DIRECTORY);
+        let archive = archive_of(dir.path());
         fs::create_dir(archive.join("000000.log.d")).expect("created");
         fs::create_dir(archive.join("000001.log")).expect("created");
         fs::write(archive.join("notes"), "mine").expect("written");
-        let (_wake, woken) = woken();
+        let (_wake, woken) = sync_channel(1);
         remove_all_slowly(&archive, &woken).expect("removed");
         assert_eq!((left(dir.path()), fs::read_dir(&archive).expect("there").count()), (0, 3));
     }

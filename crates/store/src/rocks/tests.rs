@@ -230,6 +230,6 @@ fn log_of(path: &Path) -> std::path::PathBuf {
     fs::read_dir(path.join("rocksdb"))
         .expect("a directory")
         .map(|entry| entry.expect("readable").path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .find(|path| directory::is_log(path))
         .expect("a log")
 }

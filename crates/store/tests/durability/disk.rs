@@ -119,7 +119,7 @@ pub(crate) fn flip_bit_in_log(path: &Path, share: f64) {
     const LOG_BLOCK_SIZE_BYTES: u64 = 32 * 1024;
     let is_live = |file: &PathBuf| {
         file.extension().is_some_and(|end| end == "log")
-            && !file.components().any(|part| part.as_os_str() == "archive")
+            && file.parent().is_some_and(|directory| directory.ends_with("rocksdb"))
     };
     let logs = files(path).into_iter().filter(is_live);
     let size = |file: &PathBuf| fs::metadata(file).expect("there").len();
