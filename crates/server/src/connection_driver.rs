@@ -86,6 +86,9 @@ pub(crate) async fn drive<S>(
     loop {
         connection.settle_turn();
         drop(turn.take());
+        if let Some(at) = connection.did_little() {
+            turns.note_little(at);
+        }
         if connection.is_authenticated() {
             newcomer = None;
         }
@@ -119,7 +122,7 @@ pub(crate) async fn drive<S>(
         }
         if connection.is_heavy() && !matches!(step, Step::Io(Io::WriteFailed)) {
             // A peer that sends without end must not keep others from being read.
-            turn = turns.next().await;
+            turn = turns.next(clock.now().mono).await;
         }
         stopping |= matches!(step, Step::Stopping);
         match step {

@@ -185,7 +185,7 @@ pub async fn start(config: ResolvedConfig, options: StartOptions) -> anyhow::Res
     let stop = CancellationToken::new();
     let health = HealthCheck::new(Arc::clone(&broker), Arc::clone(&clock));
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
-    let turns = Arc::new(Turns::of_threads(threads));
+    let turns = Arc::new(Turns::of_threads(threads, broker.courtesy()));
     let driving = Driving { clock, shutdown: stop.clone(), turns };
     let services = Arc::new(ServerServices { context, health, driving });
     let serving = listener.serve(acceptor, config.limits.connections_count_max, services, stop.clone());

@@ -12,6 +12,7 @@
 mod bodies;
 mod client;
 mod commit;
+mod courtesy;
 mod directory;
 mod error;
 mod inbox;
@@ -27,6 +28,7 @@ mod tests;
 mod token_source;
 
 pub use client::{BrokerClient, BrokerConnection, BrokerWaiter};
+pub use courtesy::Courtesy;
 pub use directory::EntityInfo;
 pub use error::BrokerError;
 pub use inbox::{ToConnection, Unreadable};
@@ -102,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) refuse_growth: AtomicBool,
     /// What the process holds for its clients.
     pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) courtesy: Arc<Courtesy>,
     next_id: AtomicU64,
 }
 
@@ -156,6 +159,7 @@ impl Broker {
             directories,
             refuse_growth: AtomicBool::new(false),
             memory: Arc::clone(&config.memory),
+            courtesy: Arc::default(),
             next_id: AtomicU64::new(1),
         });
         let mut threads = vec![];
@@ -187,6 +191,12 @@ impl Broker {
     pub fn namespace(&self, name: &str) -> Option<BrokerClient> {
         let index = self.shared.directories.iter().position(|d| d.name().eq_ignore_ascii_case(name))?;
         Some(BrokerClient::new(Arc::clone(&self.shared), index))
+    }
+
+    /// What threads that work for clients share, so that those who do little are not kept waiting.
+    #[must_use]
+    pub fn courtesy(&self) -> Arc<Courtesy> {
+        Arc::clone(&self.shared.courtesy)
     }
 
     /// Becomes `Some` with the reason when a write or sync failed. The process must then end:

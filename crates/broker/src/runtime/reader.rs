@@ -97,6 +97,7 @@ pub(crate) fn read_stage(shared: &Shared, store: &dyn Store) {
         tracing::debug!(%error, "reading keeps its priority");
     }
     while let Some(reads) = shared.reader.next() {
+        shared.courtesy.give_way(shared.clock.now().mono);
         match &reads[0] {
             Read::Body { namespace, .. } => read_bodies(store, *namespace, &reads),
             Read::BodyPart { namespace, body, part, inbox } => {

@@ -499,7 +499,7 @@ async fn a_close_behind_a_failed_write_frees_the_message_session() {
     let clock = Arc::new(world.clock.clone());
     let stop = tokio_util::sync::CancellationToken::new();
     let newcomer = crate::newcomers::Newcomers::new(2).arrive(&stop);
-    let turns = Arc::new(crate::turns::Turns::of_threads(1));
+    let turns = Arc::new(crate::turns::Turns::of_threads(1, Arc::default()));
     let driving = crate::connection_driver::Driving { clock, shutdown: stop, turns };
     crate::connection_driver::drive(stream, holder.server, driving, newcomer).await;
     let mut other = world.connect("PLAIN", ROOT);

@@ -5,12 +5,14 @@
 //! events. A turn takes a bounded part of them, the rest has the next turns; and one that does
 //! little is never behind more than a turn or two of those that do much.
 
+use std::time::Duration;
+
 use lockstep_amqp::Event;
 use lockstep_broker::{
     core::{Command, Effect},
     runtime::ToConnection,
 };
-use lockstep_model::{Now, Refusal};
+use lockstep_model::{MonoTime, Now, Refusal};
 
 use super::{Connection, OUTBOX_BYTES_HIGH};
 
@@ -21,6 +23,10 @@ const TURN_SENDING_MAX: usize = 256;
 /// Work of a turn, or of several with no pause, after which the connection stands in line for its
 /// next one.
 const LIGHT_WORK_MAX: usize = 64;
+/// Work of a connection that does little, in a [`PERIOD`]: several hundred messages a second.
+const LITTLE_WORK_MAX: usize = 512;
+/// Over which it is counted.
+const PERIOD: Duration = Duration::from_millis(100);
 /// Bytes, read or written, that count for one ordinary event.
 const BYTES_PER_WORK: usize = 1024;
 
@@ -45,6 +51,28 @@ pub(super) struct Turn {
     /// What the last turn has done, and it with those before since the peer last paused.
     last: usize,
     since_rest: usize,
+    lately: Lately,
+    did_little: bool,
+}
+
+/// What a connection does in a [`PERIOD`].
+#[derive(Debug, Default)]
+struct Lately {
+    begun: MonoTime,
+    work: usize,
+}
+
+impl Lately {
+    /// Whether this begins a new period, and something was done in the last one, but little.
+    fn note(&mut self, work: usize, now: MonoTime) -> bool {
+        if self.begun.until(now) < PERIOD {
+            self.work += work;
+            return false;
+        }
+        let did_little = (1..=LITTLE_WORK_MAX).contains(&self.work);
+        *self = Self { begun: now, work };
+        did_little
+    }
 }
 
 impl Turn {
@@ -82,6 +110,11 @@ impl Connection {
         self.turn.has_more || self.turn.since_rest > LIGHT_WORK_MAX
     }
 
+    /// When it had its last turn, if that shows that it does little.
+    pub(crate) fn did_little(&self) -> Option<MonoTime> {
+        self.turn.did_little.then_some(self.now.mono)
+    }
+
     /// The peer had sent nothing more, for however short a while.
     pub(crate) fn rested(&mut self) {
         self.turn.since_rest = self.turn.last;
@@ -114,6 +147,7 @@ impl Connection {
         let (work, sending) = (std::mem::take(&mut self.turn.work), std::mem::take(&mut self.turn.sending));
         self.turn.last = work + sending;
         self.turn.since_rest += self.turn.last;
+        self.turn.did_little = self.turn.lately.note(self.turn.last, self.now.mono);
     }
 
     /// Works off what the broker said and the client's events, as far as the turn goes and there
@@ -192,5 +226,25 @@ fn work_of(event: &Event) -> usize {
         Event::AmqpSessionEnded { links, .. } => 8 + links.len(),
         Event::Disposed { deliveries, .. } => 1 + deliveries.len() / 8,
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_did_little_before_it_does_something_again_does_little() {
+        let mut lately = Lately::default();
+        let at = |millis: u64| MonoTime::from_micros(1_000_000 + 1_000 * millis);
+        // A newcomer has yet to show it.
+        assert!(!lately.note(1, at(0)));
+        assert!(!lately.note(LITTLE_WORK_MAX - 1, at(99)));
+        assert!(lately.note(1, at(100)));
+        assert!(!lately.note(LITTLE_WORK_MAX, at(199)));
+        // Too much, however long ago.
+        assert!(!lately.note(1, at(5_000)));
+        assert!(lately.note(0, at(9_000)));
+        assert!(!lately.note(1, at(9_100)));
     }
 }
