@@ -120,7 +120,9 @@ pub(crate) async fn drive<S>(
         if waited {
             connection.rested();
         }
-        if connection.is_heavy() && !matches!(step, Step::Io(Io::WriteFailed)) {
+        let stands_in_line =
+            connection.is_heavy() || connection.is_new() && turns.spare_somebody(clock.now().mono);
+        if stands_in_line && !matches!(step, Step::Io(Io::WriteFailed)) {
             // A peer that sends without end must not keep others from being read.
             turn = turns.next(clock.now().mono).await;
         }

@@ -6,7 +6,8 @@
 //! broker, whoever is quiet finds a thread that is free, and the threads behind the connections
 //! (owner, commit, readers) find a processor; and those who flood share what is left in equal parts.
 //! While somebody is there who does little, each of those turns begins with an offer of the
-//! processor to whatever thread waits for one.
+//! processor to whatever thread waits for one. Meanwhile connections that have just come, which have
+//! yet to show how much they do, stand in the line too.
 
 use std::sync::Arc;
 
@@ -33,6 +34,11 @@ impl Turns {
     /// A connection that does little has just done something.
     pub(crate) fn note_little(&self, now: MonoTime) {
         self.courtesy.note_little(now);
+    }
+
+    /// Whether somebody is there who does little, so that newcomers stand in line too.
+    pub(crate) fn spare_somebody(&self, now: MonoTime) -> bool {
+        self.courtesy.is_due(now)
     }
 
     /// Waits for a turn, in line; others that are ready meanwhile go before it in any case.

@@ -44,6 +44,7 @@ pub(crate) struct Group {
 struct Written {
     commit: CommitNumber,
     bytes: u64,
+    operations: u64,
     submitted: MonoTime,
     fenced: Vec<Routed>,
     answer: Option<(Arc<Inbox>, ToConnection)>,
@@ -149,6 +150,7 @@ impl CommitPipeline {
     fn sync_and_release(&self, shared: &Shared, store: &dyn Store, written: Vec<Written>) {
         let commit = written.iter().map(|group| group.commit).max().unwrap_or_default();
         let bytes: u64 = written.iter().map(|group| group.bytes).sum();
+        let operations = written.iter().map(|group| group.operations).sum();
         if commit > CommitNumber(0) {
             let begun = shared.clock.now().mono;
             if let Err(error) = store.sync(commit) {
@@ -157,7 +159,7 @@ impl CommitPipeline {
             }
             let now = shared.clock.now().mono;
             let first = written.iter().map(|group| group.submitted).min().unwrap_or(now);
-            self.pace.released(bytes, begun.until(now), first.until(now));
+            self.pace.released(bytes, operations, begun.until(now), first.until(now));
         }
         // Before the post, whose lock orders it: the owner looks at it to wake stalled bursts.
         self.uncommitted_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -243,10 +245,10 @@ fn write_groups(store: &dyn Store, groups: &mut Vec<Group>) -> Result<Vec<Writte
             merged_commit = CommitNumber(0);
         }
         merged_commit = merged_commit.max(group.commit);
-        let bytes = group.batch.size_bytes() as u64;
+        let (bytes, operations) = (group.batch.size_bytes() as u64, group.batch.len() as u64);
         merged.append(std::mem::take(&mut group.batch));
         let Group { commit, submitted, fenced, answer, done, .. } = group;
-        written.push(Written { commit, bytes, submitted, fenced, answer, done });
+        written.push(Written { commit, bytes, operations, submitted, fenced, answer, done });
     }
     if merged_commit > CommitNumber(0) {
         store.write(merged_commit, &merged)?;

@@ -42,7 +42,9 @@ impl Courtesy {
         }
     }
 
-    fn is_due(&self, now: MonoTime) -> bool {
+    /// Whether somebody is there who does little.
+    #[must_use]
+    pub fn is_due(&self, now: MonoTime) -> bool {
         now.micros() < self.until.load(Ordering::Relaxed)
     }
 }

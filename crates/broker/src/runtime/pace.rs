@@ -5,7 +5,8 @@
 //! its oldest commit was under way. Less than the aim: the bound grows; more: it shrinks. The aim
 //! is a time of our own and some syncs of this disk: one whose sync alone takes long gets more
 //! bytes for it. While somebody who sends little is among those who send much, the aim is
-//! shorter: then it is about that one's wait, else about how much goes through.
+//! shorter: then it is about that one's wait, else about how much goes through. And where messages are
+//! large, so that it is their bytes that take time, the bound may get less for it.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -16,6 +17,11 @@ use super::UNCOMMITTED_BYTES_MAX;
 
 /// The least bound, in bytes.
 const UNCOMMITTED_BYTES_MIN: u64 = 256 * 1024;
+/// [`UNCOMMITTED_BYTES_MIN`] while somebody sends little and others send large messages.
+const SHORT_UNCOMMITTED_BYTES_MIN: u64 = 64 * 1024;
+/// Bytes that an operation of the store has on average from which messages are large. With smaller
+/// ones less under way makes nobody's wait shorter, just commits smaller.
+const LARGE_OPERATION_BYTES: u64 = 4 * 1024;
 /// Syncs of no more than that tell how long a sync takes at least, in bytes.
 const SMALL_SYNC_BYTES_MAX: u64 = 64 * 1024;
 /// The bound at the start, in bytes.
@@ -76,9 +82,9 @@ impl Pace {
         self.short_releases.store(SMALL_SEND_RELEASES, Ordering::Relaxed);
     }
 
-    /// So many bytes were made durable by a sync of that time; the first of them had been under way
-    /// for `waited`.
-    pub(crate) fn released(&self, bytes: u64, sync: Duration, waited: Duration) {
+    /// So many bytes, of so many operations, were made durable by a sync of that time; the first of
+    /// them had been under way for `waited`.
+    pub(crate) fn released(&self, bytes: u64, operations: u64, sync: Duration, waited: Duration) {
         if bytes <= SMALL_SYNC_BYTES_MAX {
             let (micros, known) = (micros(sync), self.sync_micros.load(Ordering::Relaxed));
             // One that takes longer may have waited for other writes.
@@ -89,23 +95,34 @@ impl Pace {
         if !self.held_back.swap(false, Ordering::Relaxed) {
             return;
         }
-        let aim = self.aim_micros();
+        let is_short = self.is_short();
         let limit = self.limit_bytes.load(Ordering::Relaxed);
         let step = limit / STEP;
-        let limit = if micros(waited) > aim { limit - step } else { limit + step };
-        self.limit_bytes.store(limit.clamp(UNCOMMITTED_BYTES_MIN, UNCOMMITTED_BYTES_MAX), Ordering::Relaxed);
+        let least = if is_short && bytes >= operations * LARGE_OPERATION_BYTES {
+            SHORT_UNCOMMITTED_BYTES_MIN
+        } else {
+            UNCOMMITTED_BYTES_MIN
+        };
+        let limit = if limit < least || micros(waited) <= self.aim_micros(is_short) {
+            (limit + step).min(UNCOMMITTED_BYTES_MAX)
+        } else {
+            (limit - step).max(least)
+        };
+        self.limit_bytes.store(limit, Ordering::Relaxed);
     }
 
-    /// How long a commit should be under way; counts a release.
-    fn aim_micros(&self) -> u64 {
-        let short = self.short_releases.load(Ordering::Relaxed);
-        let (time, syncs) = if short > 0 {
-            // A small send that comes meanwhile may be lost; the next one is not.
-            self.short_releases.store(short - 1, Ordering::Relaxed);
-            (SHORT_COMMIT_AIM, SHORT_SYNCS_AIM)
-        } else {
-            (COMMIT_AIM, SYNCS_AIM)
-        };
+    /// Whether somebody has sent little lately; counts a release.
+    fn is_short(&self) -> bool {
+        let releases = self.short_releases.load(Ordering::Relaxed);
+        // A small send that comes meanwhile may be lost; the next one is not.
+        self.short_releases.store(releases.saturating_sub(1), Ordering::Relaxed);
+        releases > 0
+    }
+
+    /// How long a commit should be under way.
+    fn aim_micros(&self, is_short: bool) -> u64 {
+        let (time, syncs) =
+            if is_short { (SHORT_COMMIT_AIM, SHORT_SYNCS_AIM) } else { (COMMIT_AIM, SYNCS_AIM) };
         micros(time) + syncs * self.sync_micros.load(Ordering::Relaxed)
     }
 }
@@ -121,13 +138,13 @@ mod tests {
     /// A disk that takes as many bytes a microsecond besides the time of a sync, under a load that
     /// fills whatever the bound is: the bound that comes of it, in bytes.
     fn bound_of(sync: Duration, bytes_per_micro: u64, pace: &Pace) -> u64 {
-        pace.released(1_000, sync, sync);
+        pace.released(1_000, 3, sync, sync);
         for _ in 0..200 {
             let bytes = pace.limit_bytes.load(Ordering::Relaxed);
             assert!(!pace.holds_back(bytes, 0) && pace.holds_back(bytes + 1, 0));
             let took = sync + Duration::from_micros(bytes / 2 / bytes_per_micro);
             // One sync is under way, the next one takes the rest.
-            pace.released(bytes / 2, took, 2 * took);
+            pace.released(bytes / 2, bytes / 1_000, took, 2 * took);
         }
         pace.limit_bytes.load(Ordering::Relaxed)
     }
@@ -159,11 +176,34 @@ mod tests {
         pace.small_send();
         for _ in 0..SMALL_SEND_RELEASES {
             assert!(pace.holds_back(UNCOMMITTED_BYTES_MAX, 0));
-            pace.released(alone, sync, Duration::from_micros(800));
+            pace.released(alone, alone / 500, sync, Duration::from_micros(800));
         }
         // More than 200 us and three syncs; less than 1 ms and four.
         assert_eq!(pace.limit_bytes.load(Ordering::Relaxed), UNCOMMITTED_BYTES_MIN);
         assert!(bound_of(sync, 1_000, &pace) > alone / STEP * (STEP - 2));
+    }
+
+    #[test]
+    fn it_gets_less_yet_among_large_messages_alone() {
+        let pace = Pace::default();
+        let sync = Duration::from_micros(150);
+        bound_of(sync, 1_000, &pace);
+        let release = |pace: &Pace, operations: u64| {
+            pace.small_send();
+            assert!(pace.holds_back(UNCOMMITTED_BYTES_MAX, 0));
+            pace.released(2 * 64 * 1024, operations, sync, Duration::from_millis(2));
+            pace.limit_bytes.load(Ordering::Relaxed)
+        };
+        for _ in 0..SMALL_SEND_RELEASES {
+            // Two of 64 KiB, in three operations each.
+            release(&pace, 6);
+        }
+        assert_eq!(release(&pace, 6), SHORT_UNCOMMITTED_BYTES_MIN);
+        // Never at once, so that a release of whoever sends little does not matter.
+        let more = release(&pace, 300);
+        assert!((SHORT_UNCOMMITTED_BYTES_MIN + 1..UNCOMMITTED_BYTES_MIN / 2).contains(&more), "{more}");
+        let small = (0..SMALL_SEND_RELEASES).map(|_| release(&pace, 300)).last().unwrap();
+        assert!((UNCOMMITTED_BYTES_MIN..UNCOMMITTED_BYTES_MIN * 5 / 4).contains(&small), "{small}");
     }
 
     #[test]
@@ -178,7 +218,7 @@ mod tests {
                 let bytes = pace.limit_bytes.load(Ordering::Relaxed);
                 assert!(pace.holds_back(bytes + 1, 0));
                 let took = sync + Duration::from_micros(bytes / 2 / 150);
-                pace.released(bytes / 2, took, 2 * took);
+                pace.released(bytes / 2, bytes / 1_000, took, 2 * took);
             }
         }
         let bound = pace.limit_bytes.load(Ordering::Relaxed);
@@ -189,7 +229,7 @@ mod tests {
     fn without_load_the_bound_stays_and_small_commits_have_a_reserve() {
         let pace = Pace::default();
         for _ in 0..100 {
-            pace.released(1_000, Duration::from_millis(50), Duration::from_secs(1));
+            pace.released(1_000, 3, Duration::from_millis(50), Duration::from_secs(1));
         }
         assert!(!pace.holds_back(UNCOMMITTED_BYTES_START, 0));
         assert!(!pace.holds_back(UNCOMMITTED_BYTES_START + 7, 7));
