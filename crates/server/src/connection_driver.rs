@@ -121,8 +121,10 @@ pub(crate) async fn drive<S>(
             connection.rested();
         }
         let stands_in_line =
-            connection.is_heavy() || connection.is_new() && turns.spare_somebody(clock.now().mono);
+            connection.is_heavy() || connection.broker().is_none() && turns.spare_somebody(clock.now().mono);
         if stands_in_line && !matches!(step, Step::Io(Io::WriteFailed)) {
+            // What was read counts before its turn comes, of all those who stand there.
+            connection.note_holdings();
             // A peer that sends without end must not keep others from being read.
             turn = turns.next(clock.now().mono).await;
         }

@@ -6,8 +6,8 @@
 //! broker, whoever is quiet finds a thread that is free, and the threads behind the connections
 //! (owner, commit, readers) find a processor; and those who flood share what is left in equal parts.
 //! While somebody is there who does little, each of those turns begins with an offer of the
-//! processor to whatever thread waits for one. Meanwhile connections that have just come, which have
-//! yet to show how much they do, stand in the line too.
+//! processor to whatever thread waits for one. Meanwhile connections that are not open yet
+//! stand in the line too: many may come and go at once, each of which does little.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Turns {
         self.courtesy.note_little(now);
     }
 
-    /// Whether somebody is there who does little, so that newcomers stand in line too.
+    /// Whether somebody is there who does little, so that connections that are not open yet stand in line.
     pub(crate) fn spare_somebody(&self, now: MonoTime) -> bool {
         self.courtesy.is_due(now)
     }

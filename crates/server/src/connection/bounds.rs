@@ -44,7 +44,7 @@ impl Holdings {
 
 impl Connection {
     /// Counts what the connection holds now, and looks after a peer that does not take it.
-    pub(super) fn note_holdings(&mut self) {
+    pub(crate) fn note_holdings(&mut self) {
         let responses: usize = self
             .response_links
             .iter()

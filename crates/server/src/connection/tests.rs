@@ -2,6 +2,7 @@
 //! its client role on the other side, bytes carried between the two by the test.
 
 mod administration;
+mod driven;
 mod large;
 mod reply_reads;
 
@@ -19,7 +20,10 @@ use lockstep_store::MemoryStore;
 use lockstep_testkit::ManualClock;
 
 use super::{idleness::IdleRules, *};
-use crate::config::{NamespaceConfig, PolicyConfig, Secret};
+use crate::{
+    config::{NamespaceConfig, PolicyConfig, Secret},
+    turns::Turns,
+};
 
 /// Turns of the loop that carries bytes, after which a test gives up waiting for the broker's
 /// threads.
@@ -496,12 +500,7 @@ async fn a_close_behind_a_failed_write_frees_the_message_session() {
     holder.client.close(None);
     let last = holder.client.transmit().to_vec();
     let stream = Gone(Some(last), false);
-    let clock = Arc::new(world.clock.clone());
-    let stop = tokio_util::sync::CancellationToken::new();
-    let newcomer = crate::newcomers::Newcomers::new(2).arrive(&stop);
-    let turns = Arc::new(crate::turns::Turns::of_threads(1, Arc::default()));
-    let driving = crate::connection_driver::Driving { clock, shutdown: stop, turns };
-    crate::connection_driver::drive(stream, holder.server, driving, newcomer).await;
+    driven::drive(&world, stream, holder.server, Arc::new(Turns::of_threads(1, Arc::default()))).await;
     let mut other = world.connect("PLAIN", ROOT);
     // Under another name: the same client would take its own lock over.
     let attach = Attach { name: "other".into(), ..accept("s") };

@@ -60,8 +60,6 @@ pub(super) struct Turn {
 struct Lately {
     begun: MonoTime,
     work: usize,
-    /// A period has ended.
-    is_known: bool,
 }
 
 impl Lately {
@@ -72,7 +70,7 @@ impl Lately {
             return false;
         }
         let did_little = (1..=LITTLE_WORK_MAX).contains(&self.work);
-        *self = Self { begun: now, work, is_known: self.is_known || self.work > 0 };
+        *self = Self { begun: now, work };
         did_little
     }
 }
@@ -110,11 +108,6 @@ impl Connection {
     /// Whether its next turn has to wait in line with those of others that do much.
     pub(crate) fn is_heavy(&self) -> bool {
         self.turn.has_more || self.turn.since_rest > LIGHT_WORK_MAX
-    }
-
-    /// Whether it has yet to show how much it does.
-    pub(crate) fn is_new(&self) -> bool {
-        !self.turn.lately.is_known
     }
 
     /// When it had its last turn, if that shows that it does little.
@@ -246,8 +239,8 @@ mod tests {
         let at = |millis: u64| MonoTime::from_micros(1_000_000 + 1_000 * millis);
         // A newcomer has yet to show it.
         assert!(!lately.note(1, at(0)));
-        assert!(!lately.note(LITTLE_WORK_MAX - 1, at(99)) && !lately.is_known);
-        assert!(lately.note(1, at(100)) && lately.is_known);
+        assert!(!lately.note(LITTLE_WORK_MAX - 1, at(99)));
+        assert!(lately.note(1, at(100)));
         assert!(!lately.note(LITTLE_WORK_MAX, at(199)));
         // Too much, however long ago.
         assert!(!lately.note(1, at(5_000)));
