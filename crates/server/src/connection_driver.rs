@@ -120,13 +120,8 @@ pub(crate) async fn drive<S>(
         if waited {
             connection.rested();
         }
-        let stands_in_line =
-            connection.is_heavy() || connection.broker().is_none() && turns.spare_somebody(clock.now().mono);
-        if stands_in_line && !matches!(step, Step::Io(Io::WriteFailed)) {
-            // What was read counts before its turn comes, of all those who stand there.
-            connection.note_holdings();
-            // A peer that sends without end must not keep others from being read.
-            turn = turns.next(clock.now().mono).await;
+        if !matches!(step, Step::Io(Io::WriteFailed)) {
+            turn = stand_in_line(&mut connection, &turns, &*clock).await;
         }
         stopping |= matches!(step, Step::Stopping);
         match step {
@@ -140,6 +135,21 @@ pub(crate) async fn drive<S>(
     if matches!(finished, Ok(Ok(()))) {
         let _ended = tokio::time::timeout(LINGER_WAIT, linger(&mut stream)).await;
     }
+}
+
+/// Waits for a turn, if the connection needs one: a peer that sends without end must not keep others
+/// from being read, nor many that come and go.
+async fn stand_in_line<'a>(
+    connection: &mut Connection,
+    turns: &'a Turns,
+    clock: &dyn Clock,
+) -> Option<HeavyTurn<'a>> {
+    if !connection.is_heavy() && (connection.broker().is_some() || !turns.spare_somebody(clock.now().mono)) {
+        return None;
+    }
+    // What was read counts already while it stands there, for there may be many.
+    connection.note_holdings();
+    turns.next(clock.now().mono).await
 }
 
 /// Lets the connection do what it has waited for.
