@@ -87,7 +87,7 @@ pub(crate) async fn drive<S>(
         connection.settle_turn();
         drop(turn.take());
         if let Some(at) = connection.did_little() {
-            turns.note_little(at);
+            turns.courtesy().note_little(at);
         }
         if connection.is_authenticated() {
             newcomer = None;
@@ -144,7 +144,8 @@ async fn stand_in_line<'a>(
     turns: &'a Turns,
     clock: &dyn Clock,
 ) -> Option<HeavyTurn<'a>> {
-    if !connection.is_heavy() && (connection.broker().is_some() || !turns.spare_somebody(clock.now().mono)) {
+    if !connection.is_heavy() && (connection.broker().is_some() || !turns.courtesy().is_due(clock.now().mono))
+    {
         return None;
     }
     // What was read counts already while it stands there, for there may be many.

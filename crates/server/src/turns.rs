@@ -31,14 +31,9 @@ impl Turns {
         Self { line: Semaphore::new(count.saturating_sub(1).max(1)), courtesy }
     }
 
-    /// A connection that does little has just done something.
-    pub(crate) fn note_little(&self, now: MonoTime) {
-        self.courtesy.note_little(now);
-    }
-
-    /// Whether somebody is there who does little, so that connections that are not open yet stand in line.
-    pub(crate) fn spare_somebody(&self, now: MonoTime) -> bool {
-        self.courtesy.is_due(now)
+    /// Whether somebody is there who does little.
+    pub(crate) fn courtesy(&self) -> &Courtesy {
+        &self.courtesy
     }
 
     /// Waits for a turn, in line; others that are ready meanwhile go before it in any case.

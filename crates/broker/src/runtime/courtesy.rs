@@ -21,16 +21,16 @@ const NOTED_EVERY_MICROS: u64 = 1_000;
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Courtesy {
-    /// Until when, in microseconds, somebody who does little is taken to be there.
-    until: AtomicU64,
+    /// Until when, on the monotonic clock, somebody who does little is taken to be there.
+    until_micros: AtomicU64,
 }
 
 impl Courtesy {
     /// A client that does little has just done something.
     pub fn note_little(&self, now: MonoTime) {
         let until = now.plus(REMEMBERED).micros();
-        if until.saturating_sub(self.until.load(Ordering::Relaxed)) >= NOTED_EVERY_MICROS {
-            self.until.store(until, Ordering::Relaxed);
+        if until.saturating_sub(self.until_micros.load(Ordering::Relaxed)) >= NOTED_EVERY_MICROS {
+            self.until_micros.store(until, Ordering::Relaxed);
         }
     }
 
@@ -45,7 +45,7 @@ impl Courtesy {
     /// Whether somebody is there who does little.
     #[must_use]
     pub fn is_due(&self, now: MonoTime) -> bool {
-        now.micros() < self.until.load(Ordering::Relaxed)
+        now.micros() < self.until_micros.load(Ordering::Relaxed)
     }
 }
 

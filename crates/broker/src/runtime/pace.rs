@@ -5,8 +5,8 @@
 //! its oldest commit was under way. Less than the aim: the bound grows; more: it shrinks. The aim
 //! is a time of our own and some syncs of this disk: one whose sync alone takes long gets more
 //! bytes for it. While somebody who sends little is among those who send much, the aim is
-//! shorter: then it is about that one's wait, else about how much goes through. And where messages are
-//! large, so that it is their bytes that take time, the bound may get less for it.
+//! shorter: then it is about that one's wait, else about how much goes through. And where messages
+//! are large, so that it is their bytes that take time, the bound may get less for it.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},

@@ -23,9 +23,10 @@ const TURN_SENDING_MAX: usize = 256;
 /// Work of a turn, or of several with no pause, after which the connection stands in line for its
 /// next one.
 const LIGHT_WORK_MAX: usize = 64;
-/// Work of a connection that does little, in a [`PERIOD`]: several hundred messages a second.
+/// Work of a connection that does little, in ordinary events in a tenth of a second: several hundred
+/// messages a second.
 const LITTLE_WORK_MAX: usize = 512;
-/// Over which it is counted.
+/// The tenth of a second over which it is counted.
 const PERIOD: Duration = Duration::from_millis(100);
 /// Bytes, read or written, that count for one ordinary event.
 const BYTES_PER_WORK: usize = 1024;
@@ -52,6 +53,7 @@ pub(super) struct Turn {
     last: usize,
     since_rest: usize,
     lately: Lately,
+    /// The last turn has shown that it does little.
     did_little: bool,
 }
 
