@@ -86,10 +86,10 @@ pub struct AuthorizationRule {
     pub secondary_key: Box<str>,
     /// What it allows, in the order given.
     pub rights: Vec<Right>,
-    /// When it was first given.
-    pub created_at: Timestamp,
-    /// When it was last changed.
-    pub modified_at: Timestamp,
+    /// When it was first given, if who gave it said so.
+    pub created_at: Option<Timestamp>,
+    /// When it was last changed, likewise.
+    pub modified_at: Option<Timestamp>,
 }
 
 impl fmt::Debug for AuthorizationRule {

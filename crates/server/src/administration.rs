@@ -13,7 +13,7 @@ use lockstep_broker::{
     core::{Command, Departure, Effect, EntitySnapshot, Existence, Reply as BrokerReply},
     runtime::{BrokerConnection, MemoryPressure, ToConnection},
 };
-use lockstep_model::{EntityName, QueueDescription, Refusal, RequestId, Timestamp};
+use lockstep_model::{EntityName, QueueDescription, Refusal, RequestId};
 use lockstep_protocol::sas_token::{Audience, TokenError};
 
 use crate::{
@@ -151,7 +151,7 @@ impl Plane<'_> {
                 None => self.missing(),
             }),
             Operation::CreateEntity(name) => {
-                let description = QueueProperties::parse(body)?.create(name.clone(), self.now())?;
+                let description = QueueProperties::parse(body)?.create(name.clone())?;
                 let queue = self.define(description, Existence::New).await?;
                 tracing::info!(queue = %name, namespace = %self.namespace.config.name, "queue created");
                 Ok(atom::queue_created(&self.url, &queue, 201))
@@ -159,7 +159,7 @@ impl Plane<'_> {
             Operation::UpdateEntity(name) => {
                 let properties = QueueProperties::parse(body)?;
                 let Some(existing) = self.describe(&name).await? else { return Err(self.not_found(&name)) };
-                let description = properties.update(&existing.description, self.now())?;
+                let description = properties.update(&existing.description)?;
                 let queue = self.define(description, Existence::Existing).await?;
                 tracing::info!(queue = %name, namespace = %self.namespace.config.name, "queue updated");
                 Ok(atom::queue_created(&self.url, &queue, 200))
@@ -167,10 +167,6 @@ impl Plane<'_> {
             Operation::DeleteEntity(name) => self.delete(&name).await,
             Operation::Subscription(operation) => Err(operation.refusal(&self.namespace.config.name)),
         }
-    }
-
-    fn now(&self) -> Timestamp {
-        self.context.clock.now().utc
     }
 
     fn entity_url(&self, name: &EntityName) -> String {

@@ -204,6 +204,9 @@ const fn status(value: u8) -> Result<EntityStatus, Problem> {
     })
 }
 
+/// Written for the date of a rule that has none.
+const NO_DATE_MILLIS: i64 = i64::MIN;
+
 fn rule_bytes(rule: &AuthorizationRule) -> Vec<u8> {
     let mut bytes = Vec::new();
     for text in [&rule.key_name, &rule.primary_key, &rule.secondary_key] {
@@ -212,7 +215,8 @@ fn rule_bytes(rule: &AuthorizationRule) -> Vec<u8> {
     let rights: Vec<u8> = rule.rights.iter().map(|right| right_number(*right)).collect();
     put_sized(&mut bytes, &rights);
     for time in [rule.created_at, rule.modified_at] {
-        bytes.extend_from_slice(&time.unix_millis().to_be_bytes());
+        let millis = time.map_or(NO_DATE_MILLIS, Timestamp::unix_millis);
+        bytes.extend_from_slice(&millis.to_be_bytes());
     }
     bytes
 }
@@ -225,7 +229,8 @@ fn rule(from: &mut Reader<'_>) -> Result<AuthorizationRule, Problem> {
         known.clone().find(|right| right_number(*right) == *number).ok_or("a right is unknown")
     };
     let rights = from.sized()?.iter().map(right).collect::<Result<_, Problem>>()?;
-    let (created_at, modified_at) = (timestamp(from)?, timestamp(from)?);
+    let date = |time: Timestamp| Some(time).filter(|time| time.unix_millis() != NO_DATE_MILLIS);
+    let (created_at, modified_at) = (date(timestamp(from)?), date(timestamp(from)?));
     Ok(AuthorizationRule { key_name, primary_key, secondary_key, rights, created_at, modified_at })
 }
 
@@ -306,16 +311,16 @@ mod tests {
                     primary_key: "first".into(),
                     secondary_key: "second".into(),
                     rights: vec![Right::Manage, Right::Send, Right::Listen],
-                    created_at: Timestamp::from_unix_millis(1),
-                    modified_at: Timestamp::from_unix_millis(2),
+                    created_at: Some(Timestamp::from_unix_millis(1)),
+                    modified_at: Some(Timestamp::from_unix_millis(2)),
                 },
                 AuthorizationRule {
                     key_name: "listen".into(),
                     primary_key: "third".into(),
                     secondary_key: "".into(),
                     rights: vec![Right::Listen],
-                    created_at: Timestamp::from_unix_millis(-1),
-                    modified_at: Timestamp::from_unix_millis(0),
+                    created_at: None,
+                    modified_at: Some(Timestamp::from_unix_millis(0)),
                 },
             ],
             made_at_run_time: true,

@@ -50,15 +50,15 @@ fn check_error(error: &AdminError, path: &str) {
 }
 
 fn check_properties(properties: QueueProperties, name: EntityName, (path, query): (&str, &str)) {
-    let created = match properties.clone().create(name.clone(), NOW) {
+    let created = match properties.clone().create(name.clone()) {
         Ok(created) => created,
         Err(error) => return check_error(&error, path),
     };
     created.validate().expect("within the bounds");
     // An update of the same queue with the same body changes nothing.
-    assert_eq!(properties.clone().update(&created, NOW).expect("the same again"), created);
+    assert_eq!(properties.clone().update(&created).expect("the same again"), created);
     // That of another may be refused; what is taken is within the bounds.
-    if let Ok(updated) = properties.update(&QueueDescription::new(name), NOW) {
+    if let Ok(updated) = properties.update(&QueueDescription::new(name)) {
         updated.validate().expect("within the bounds");
     }
     // What is shown can be sent back as it is.
@@ -67,7 +67,7 @@ fn check_properties(properties: QueueProperties, name: EntityName, (path, query)
     let shown = atom::queue_entry(&url, &snapshot);
     if shown.body.len() <= REQUEST_BODY_BYTES_MAX {
         let read = QueueProperties::parse(shown.body.as_bytes()).expect("an answer can be read");
-        let again = read.update(&snapshot.description, NOW).expect("what is shown is accepted");
+        let again = read.update(&snapshot.description).expect("what is shown is accepted");
         assert_eq!(again.differences(&snapshot.description), [""; 0]);
     }
 }

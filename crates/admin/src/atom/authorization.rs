@@ -1,6 +1,6 @@
 //! `AuthorizationRules` (admin.md 1.10).
 
-use lockstep_model::{AuthorizationRule, Right, Timestamp, limits::AUTHORIZATION_RULES_MAX};
+use lockstep_model::{AuthorizationRule, Right, limits::AUTHORIZATION_RULES_MAX};
 
 use super::{
     date,
@@ -22,7 +22,7 @@ pub(super) const SHOWN_CHARS_MAX: usize = 64;
 const RIGHTS: [(Right, &str); 3] =
     [(Right::Manage, "Manage"), (Right::Send, "Send"), (Right::Listen, "Listen")];
 
-/// Reads the rules of a description. Their dates are left for [`with_dates`].
+/// Reads the rules of a description.
 ///
 /// # Errors
 /// The first rule that Service Bus would not take.
@@ -71,15 +71,16 @@ fn rule(element: &Element) -> Result<AuthorizationRule, AdminError> {
     };
     let primary_key: Box<str> = key("PrimaryKey", None)?;
     let secondary_key = key("SecondaryKey", Some(&primary_key))?;
-    let undated = Timestamp::default();
+    // One that cannot be read is as if it had been left out; nothing depends on them.
+    let date = |name: &str| text(name).and_then(date::parse);
     let key_name = key_name.into();
     Ok(AuthorizationRule {
         key_name,
         primary_key,
         secondary_key,
         rights,
-        created_at: undated,
-        modified_at: undated,
+        created_at: date("CreatedTime"),
+        modified_at: date("ModifiedTime"),
     })
 }
 
@@ -105,26 +106,6 @@ fn rights(element: &Element) -> Result<Vec<Right>, String> {
     Ok(rights)
 }
 
-/// Dates rules: one that was there and is the same keeps its dates.
-pub(super) fn with_dates(
-    rules: Vec<AuthorizationRule>,
-    before: &[AuthorizationRule],
-    now: Timestamp,
-) -> Vec<AuthorizationRule> {
-    let dated = |mut rule: AuthorizationRule| {
-        (rule.created_at, rule.modified_at) = (now, now);
-        if let Some(before) = before.iter().find(|before| before.key_name == rule.key_name) {
-            rule.created_at = before.created_at;
-            let same = AuthorizationRule { modified_at: before.modified_at, ..rule.clone() };
-            if same == *before {
-                return same;
-            }
-        }
-        rule
-    };
-    rules.into_iter().map(dated).collect()
-}
-
 /// Writes the element. Without rules it must have no attribute (admin.md 0.6).
 pub(super) fn write(to: &mut Writer, rules: &[AuthorizationRule]) {
     to.raw("<AuthorizationRules>");
@@ -138,8 +119,11 @@ pub(super) fn write(to: &mut Writer, rules: &[AuthorizationRule]) {
             to.element("AccessRights", name);
         }
         to.raw("</Rights>");
-        to.element("CreatedTime", date::to_ticks(rule.created_at));
-        to.element("ModifiedTime", date::to_ticks(rule.modified_at));
+        for (name, time) in [("CreatedTime", rule.created_at), ("ModifiedTime", rule.modified_at)] {
+            if let Some(time) = time {
+                to.element(name, date::to_ticks(time));
+            }
+        }
         to.element("KeyName", &rule.key_name);
         to.element("PrimaryKey", &rule.primary_key);
         to.element("SecondaryKey", &rule.secondary_key);

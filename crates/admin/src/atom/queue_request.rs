@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use lockstep_model::{
-    AuthorizationRule, EntityName, EntityStatus, InvalidDescription, QueueDescription, Timestamp,
-};
+use lockstep_model::{AuthorizationRule, EntityName, EntityStatus, InvalidDescription, QueueDescription};
 
 use super::{
     authorization, duration,
@@ -129,7 +127,7 @@ impl QueueProperties {
     ///
     /// # Errors
     /// A value that Service Bus would not take.
-    pub fn create(self, name: EntityName, now: Timestamp) -> Result<QueueDescription, AdminError> {
+    pub fn create(self, name: EntityName) -> Result<QueueDescription, AdminError> {
         let mut queue = QueueDescription::new(name);
         queue.requires_session = self.requires_session.unwrap_or(false);
         queue.requires_duplicate_detection = self.requires_duplicate_detection.unwrap_or(false);
@@ -137,7 +135,7 @@ impl QueueProperties {
         queue.max_size_bytes = self.max_size_bytes(queue.enable_partitioning, None)?;
         queue.max_message_size_bytes = self.max_message_size_bytes(None)?;
         self.check_window(None)?;
-        self.fill(queue, &[], now)
+        self.fill(queue)
     }
 
     /// The queue as an update leaves it: what is left out falls back to its default, except for
@@ -145,7 +143,7 @@ impl QueueProperties {
     ///
     /// # Errors
     /// A value that Service Bus would not take, or another value for what cannot be changed.
-    pub fn update(self, existing: &QueueDescription, now: Timestamp) -> Result<QueueDescription, AdminError> {
+    pub fn update(self, existing: &QueueDescription) -> Result<QueueDescription, AdminError> {
         self.check_immutable(existing)?;
         let defaults = QueueDescription::new(existing.name.clone());
         let queue = QueueDescription {
@@ -165,15 +163,10 @@ impl QueueProperties {
             ..existing.clone()
         };
         self.check_window(Some(existing))?;
-        self.fill(queue, &existing.authorization_rules, now)
+        self.fill(queue)
     }
 
-    fn fill(
-        self,
-        mut queue: QueueDescription,
-        rules_before: &[AuthorizationRule],
-        now: Timestamp,
-    ) -> Result<QueueDescription, AdminError> {
+    fn fill(self, mut queue: QueueDescription) -> Result<QueueDescription, AdminError> {
         queue.lock_duration = self.lock_duration.unwrap_or(queue.lock_duration);
         queue.max_delivery_count = self.max_delivery_count.unwrap_or(queue.max_delivery_count);
         queue.status = self.status.unwrap_or(queue.status);
@@ -190,8 +183,7 @@ impl QueueProperties {
         // What is shown anyway is as if it were left out, so that reading and writing changes nothing.
         let shown_anyway = !queue.enable_partitioning;
         queue.support_ordering = self.support_ordering.filter(|wanted| *wanted != shown_anyway);
-        let rules = self.authorization_rules.unwrap_or_default();
-        queue.authorization_rules = authorization::with_dates(rules, rules_before, now);
+        queue.authorization_rules = self.authorization_rules.unwrap_or_default();
         if queue.enable_express && queue.requires_duplicate_detection {
             let text = "EnableExpress cannot be combined with RequiresDuplicateDetection.";
             return Err(AdminError::Invalid(text.to_owned()));

@@ -1,9 +1,8 @@
-use lockstep_model::Right;
+use lockstep_model::{Right, Timestamp};
 
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_unix_millis(1_893_456_000_000);
-const LATER: Timestamp = Timestamp::from_unix_millis(1_893_456_001_000);
 
 fn name() -> EntityName {
     EntityName::new("Orders/EU").expect("valid")
@@ -21,11 +20,11 @@ fn parsed(elements: &str) -> Result<QueueProperties, AdminError> {
 }
 
 fn created(elements: &str) -> Result<QueueDescription, AdminError> {
-    parsed(elements)?.create(name(), NOW)
+    parsed(elements)?.create(name())
 }
 
 fn updated(elements: &str, existing: &QueueDescription) -> Result<QueueDescription, AdminError> {
-    parsed(elements)?.update(existing, LATER)
+    parsed(elements)?.update(existing)
 }
 
 fn invalid<T: std::fmt::Debug>(result: Result<T, AdminError>) -> String {
@@ -65,8 +64,7 @@ fn every_client_form_of_the_entry_is_understood() {
          </w:QueueDescription></content></entry>"
     );
     for text in [python, java] {
-        let queue =
-            QueueProperties::parse(text.as_bytes()).and_then(|properties| properties.create(name(), NOW));
+        let queue = QueueProperties::parse(text.as_bytes()).and_then(|properties| properties.create(name()));
         assert_eq!(queue.map(|queue| queue.lock_duration), Ok(Duration::from_secs(30)));
     }
 }
@@ -242,13 +240,17 @@ fn rules_keep_their_order_their_rights_and_their_dates() {
         queue.authorization_rules.iter().map(|rule| (&*rule.key_name, rule.rights.clone())).collect();
     assert_eq!(shown, [("b", vec![Right::Manage, Right::Send, Right::Listen]), ("a", vec![Right::Listen])]);
     assert_eq!(&*queue.authorization_rules[0].primary_key, "p".repeat(44));
-    assert!(queue.authorization_rules.iter().all(|rule| rule.created_at == NOW && rule.modified_at == NOW));
-    // One is changed, one stays, and one is gone.
-    let changed = rules(rule("a", "Send", 'q') + &rule("b", "Manage Send Listen", 'p'));
+    // They have the dates that they came with, if any.
+    let dated = rule("a", "Send", 'q').replace(
+        "<KeyName>",
+        "<CreatedTime>2020-01-02T03:04:05.6780000Z</CreatedTime><ModifiedTime>soon</ModifiedTime><KeyName>",
+    );
+    let changed = rules(dated + &rule("b", "Manage Send Listen", 'p'));
     let after = updated(&changed, &queue).expect("valid").authorization_rules;
     let dates: Vec<_> =
         after.iter().map(|rule| (&*rule.key_name, rule.created_at, rule.modified_at)).collect();
-    assert_eq!(dates, [("a", NOW, LATER), ("b", NOW, NOW)]);
+    let created = Timestamp::from_unix_millis(1_577_934_245_678);
+    assert_eq!(dates, [("a", Some(created), None), ("b", None, None)]);
     assert_eq!(updated("<AuthorizationRules/>", &queue).expect("valid").authorization_rules, []);
 }
 
