@@ -42,6 +42,19 @@ suite("fidelity", (scenario) => {
     assert.deepEqual({ ...got, time: new Date(got.time) }, properties);
   });
 
+  // The client writes it before the body.
+  scenario("a_footer_comes_back", async ({ client, queue }) => {
+    const footer = { checksum: "12ab", parts: 3 };
+    const sender = client.createSender(queue);
+    const message = { body: "m", bodyType: "data", footer };
+    await sender.sendMessages(message);
+    await sender.sendMessages([message, { body: "without" }]);
+    await sender.scheduleMessages(message, new Date());
+    const messages = await receive(client.createReceiver(queue), 4);
+    const got = messages.map(({ body, _rawAmqpMessage: raw }) => [body.toString(), raw.footer]);
+    assert.deepEqual(got, [["m", footer], ["m", footer], ["without", undefined], ["m", footer]]);
+  });
+
   scenario("what_was_not_sent_stays_absent", async ({ client, queue }) => {
     await client.createSender(queue).sendMessages({ body: "bare" });
     const message = await receiveOne(client.createReceiver(queue));

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from azure.servicebus import AutoLockRenewer, ServiceBusMessage
+from azure.servicebus import AutoLockRenewer, ServiceBusMessage, ServiceBusReceiveMode
 from azure.servicebus.exceptions import SessionCannotBeLockedError, SessionLockLostError
 
 from harness import HERE, bodies, body, receive, receive_one, wait_for_time_to_pass, wait_until
@@ -70,6 +70,13 @@ def test_automatic_renewal_holds_a_message_session(broker, client, queue):
             with broker.client(retry_total=0) as other:
                 assert accepted(other, queue, "s") is None
             receiver.complete_message(message)
+
+
+def test_receiving_as_long_as_the_lock_lasts_ends_in_peace(client, queue):
+    send(client, queue, "s", "m1", "m2")
+    mode = ServiceBusReceiveMode.RECEIVE_AND_DELETE
+    with client.get_queue_receiver(queue, session_id="s", receive_mode=mode, max_wait_time=LOCK_S) as receiver:
+        assert [body(message) for message in receiver] == ["m1", "m2"]
 
 
 def test_expiry_is_seen_by_the_holder_and_counted_for_the_next(broker, queue):

@@ -20,13 +20,13 @@ def test_state_is_kept_replaced_and_cleared(client, queue):
         assert receiver.session.get_state() == b"as text"
 
 
-def test_state_of_any_bytes_and_of_no_bytes_is_kept(client, queue):
+def test_state_of_any_bytes_is_kept_and_no_bytes_clear_it(client, queue):
     with client.get_queue_receiver(queue, session_id="s") as receiver:
         every_byte = bytes(range(256)) * 40
         receiver.session.set_state(every_byte)
         assert receiver.session.get_state() == every_byte
         receiver.session.set_state(b"")
-        assert receiver.session.get_state() == b""
+        assert receiver.session.get_state() is None
 
 
 def test_state_is_isolated_between_message_sessions(client, queue):

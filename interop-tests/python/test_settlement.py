@@ -184,7 +184,8 @@ def test_a_renewer_gives_up_after_its_time(client, queue):
 
 
 def test_a_renewer_keeps_several_messages(client, queue):
-    # One worker: this client's connection is not made for several threads.
+    # One worker: several read one socket without a lock of their own, and now and then lose its bytes.
+    # (They also give their requests the same delivery-ids, which the broker takes.)
     with AutoLockRenewer(max_workers=1) as renewer:
         with client.get_queue_receiver(queue, auto_lock_renewer=renewer) as receiver:
             send(client, queue, "m1", "m2", "m3")

@@ -27,7 +27,8 @@ const TOMBSTONES_MIN: usize = 64;
 /// Unsettled deliveries in ascending order of their ids. Ids need not be dense: one delivery may
 /// stay unsettled for hours while millions pass, and a peer may skip ids. So entries are found by
 /// their distance from the front when ids are dense, else by binary search, and memory follows the
-/// count of unsettled deliveries, never the span of their ids.
+/// count of unsettled deliveries, never the span of their ids. Those of a peer whose ids do not
+/// ascend are put in their places, which costs as much as there are to move.
 #[derive(Debug, Default)]
 pub(crate) struct UnsettledRing {
     entries: VecDeque<Unsettled>,
@@ -41,7 +42,8 @@ impl UnsettledRing {
         self.entries.len() - self.dead
     }
 
-    /// Appends a delivery; false if `id` does not come after all that are there.
+    /// Appends a delivery whose id comes after all that are there, as ids have to; false if it does
+    /// not.
     pub(crate) fn push(&mut self, id: u32, link: LinkId, tag: Option<Bytes>) -> bool {
         if let (Some(front), Some(back)) = (self.entries.front(), self.entries.back()) {
             let ascends =
@@ -52,6 +54,37 @@ impl UnsettledRing {
         }
         self.entries.push_back(Unsettled { id, link, tag, alive: true });
         true
+    }
+
+    /// Puts a delivery in its place, wherever that is; false if one of that id is there already.
+    pub(crate) fn insert(&mut self, id: u32, link: LinkId) -> bool {
+        if self.push(id, link, None) {
+            return true;
+        }
+        let new = Unsettled { id, link, tag: None, alive: true };
+        let Some((base, last)) = self.entries.front().zip(self.entries.back()).map(|(a, b)| (a.id, b.id))
+        else {
+            return false;
+        };
+        let distance = id.wrapping_sub(base);
+        if distance > last.wrapping_sub(base) {
+            self.entries.push_front(new);
+            return true;
+        }
+        match self.entries.binary_search_by_key(&distance, |entry| entry.id.wrapping_sub(base)) {
+            Ok(position) => match self.entries.get_mut(position) {
+                Some(entry) if !entry.alive => {
+                    *entry = new;
+                    self.dead -= 1;
+                    true
+                }
+                _ => false,
+            },
+            Err(position) => {
+                self.entries.insert(position, new);
+                true
+            }
+        }
     }
 
     fn position(&self, id: u32) -> Option<usize> {
@@ -160,6 +193,32 @@ mod tests {
         assert!(ring.push(5 + (2 << 30), LINK, None));
         assert!(ring.push(5 + (3 << 30), LINK, None));
         assert!(!ring.push(6, LINK, None), "once round the circle");
+    }
+
+    #[test]
+    fn what_does_not_ascend_is_put_in_its_place() {
+        let mut ring = UnsettledRing::default();
+        for id in [5, 2, u32::MAX, 4, 9, 3] {
+            assert!(ring.insert(id, LINK), "{id}");
+        }
+        assert_eq!(ids(&ring, u32::MAX - 5, 20), [u32::MAX, 2, 3, 4, 5, 9]);
+        for id in [u32::MAX, 4, 9] {
+            assert!(!ring.insert(id, LINK), "{id}");
+        }
+        // Again, once it was settled: from the middle, and from both ends.
+        for id in [4, u32::MAX, 9] {
+            assert_eq!(ring.remove(id), Some(LINK));
+            assert!(ring.insert(id, LINK), "{id}");
+        }
+        assert_eq!(ring.len(), 6);
+        assert_eq!(ids(&ring, u32::MAX - 5, 20), [u32::MAX, 2, 3, 4, 5, 9]);
+        let mut ring = UnsettledRing::default();
+        for id in [0, 1 << 30, 2 << 30, 3 << 30] {
+            assert!(ring.insert(id, LINK));
+        }
+        assert!(ring.insert(u32::MAX, LINK), "still behind the last");
+        assert!(ring.insert(7, LINK), "behind the first");
+        assert_eq!(ring.len(), 6);
     }
 
     #[test]

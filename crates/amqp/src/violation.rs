@@ -83,12 +83,15 @@ pub enum Violation {
     /// A transfer on a link whose sender is the other end (2.6.12).
     #[error("transfer on a link on which the peer is the receiver")]
     TransferFromReceiver,
-    /// delivery-ids that do not ascend (2.6.12).
-    #[error("delivery-ids must ascend within a session")]
-    DeliveryIdOrder,
     /// The first transfer of a delivery has no delivery-id (2.7.5).
     #[error("the first transfer of a delivery must have a delivery-id")]
     DeliveryIdMissing,
+    /// The first transfer of an unsettled delivery has no delivery-tag (2.7.5).
+    #[error("the first transfer of an unsettled delivery must have a delivery-tag")]
+    DeliveryTagMissing,
+    /// A transfer asks for a rcv-settle-mode that its link excludes (2.7.5).
+    #[error("rcv-settle-mode second is not allowed on a link whose rcv-settle-mode is first")]
+    ReceiverSettleMode,
     /// A delivery began before the one before it on the link had ended, or a transfer contradicts
     /// the first one of its delivery (2.6.14, 2.7.5).
     #[error("the transfer does not continue the delivery that has begun on the link")]
@@ -148,9 +151,10 @@ impl Violation {
             | Self::WindowViolated
             | Self::HandleInUse
             | Self::HandleUnattached
-            | Self::TransferFromReceiver
-            | Self::DeliveryIdOrder => Scope::AmqpSession,
+            | Self::TransferFromReceiver => Scope::AmqpSession,
             Self::DeliveryIdMissing
+            | Self::DeliveryTagMissing
+            | Self::ReceiverSettleMode
             | Self::DeliveryInterleaved
             | Self::TransferLimit
             | Self::TooManyUnsettled
@@ -173,8 +177,9 @@ impl Violation {
             | Self::HandleOverMax => "amqp:connection:framing-error",
             Self::Decode | Self::NestingTooDeep | Self::UnknownPerformative => "amqp:decode-error",
             Self::InvalidField
-            | Self::DeliveryIdOrder
             | Self::DeliveryIdMissing
+            | Self::DeliveryTagMissing
+            | Self::ReceiverSettleMode
             | Self::DeliveryInterleaved => "amqp:invalid-field",
             Self::SaslOrder | Self::OpenExpected | Self::OpenTwice => "amqp:illegal-state",
             Self::ChannelNotBegun

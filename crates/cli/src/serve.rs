@@ -1,5 +1,7 @@
 //! `lockstep serve`: from options to a running broker, until a signal ends it.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use lockstep_server::{RunningServer, config, start, telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -44,7 +46,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
                     std::process::exit(FAILED_WRITE_STATUS);
                 }
             },
-            name = stop.next() => anyhow::bail!("{name} again: ended at once"),
+            name = stop.next_after(ECHO_MAX) => anyhow::bail!("{name} again: ended at once"),
         }
         Ok(())
     })
@@ -63,6 +65,9 @@ async fn until_ended(server: &mut RunningServer, stop: &mut StopSignals) {
     }
 }
 
+/// For so long a second signal is taken for an echo of the first: programs such as timeout(1) tell
+/// their child, and then everybody in its process group.
+const ECHO_MAX: Duration = Duration::from_secs(1);
 /// Exit status after a failed write.
 const FAILED_WRITE_STATUS: i32 = 70;
 
@@ -76,6 +81,13 @@ impl StopSignals {
     fn new() -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    /// The name of the next one that comes so much later.
+    async fn next_after(&mut self, time: Duration) -> &'static str {
+        let echoes = async { while !self.next().await.is_empty() {} };
+        let _over = tokio::time::timeout(time, echoes).await;
+        self.next().await
     }
 
     /// The next one's name.

@@ -54,6 +54,8 @@ pub enum SizeLimit {
 pub enum Refusal {
     /// No such entity.
     EntityNotFound,
+    /// No such entity, and there cannot be one: its kind needs a feature that is not there yet.
+    EntityOfFeature(Feature),
     /// The messages of this sub-queue or management node cannot be sent to (semantics B-10).
     SendToSubQueue,
     /// The caller's key lacks a right on the entity.

@@ -225,6 +225,11 @@ fn node(address: Option<&Value>, no_address: &'static str) -> Result<Node, Refus
     if path.trim_matches('/').eq_ignore_ascii_case(names::CBS_NODE) {
         return Ok(Node::Cbs);
     }
+    if path.trim_matches('/').eq_ignore_ascii_case(names::MANAGEMENT_NODE) {
+        return Err(Refusal::InvalidArgument(
+            "$management is a node of an entity: its address is the entity's, a slash, and $management",
+        ));
+    }
     match EntityAddress::parse(text) {
         Ok(address) => Ok(Node::Entity(address)),
         Err(InvalidAddress::Empty) => Err(Refusal::InvalidArgument(no_address)),

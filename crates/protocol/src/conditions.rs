@@ -77,7 +77,7 @@ pub fn error(refusal: &Refusal, context: &RefusalContext<'_>) -> Error {
 #[must_use]
 pub const fn management_status(refusal: &Refusal) -> (i32, &'static str) {
     let status = match refusal {
-        Refusal::EntityNotFound | Refusal::MessageNotFound => 404,
+        Refusal::EntityNotFound | Refusal::EntityOfFeature(_) | Refusal::MessageNotFound => 404,
         Refusal::EntityAlreadyExists => 409,
         Refusal::Unauthorized(_) | Refusal::TokenExpired => 401,
         Refusal::MessageLockLost
@@ -112,7 +112,8 @@ pub const fn management_status(refusal: &Refusal) -> (i32, &'static str) {
 #[must_use]
 pub const fn condition(refusal: &Refusal) -> &'static str {
     match refusal {
-        Refusal::EntityNotFound => condition::NOT_FOUND,
+        // Clients try again after "not implemented", for as long as they have time.
+        Refusal::EntityNotFound | Refusal::EntityOfFeature(_) => condition::NOT_FOUND,
         Refusal::Unauthorized(_) | Refusal::TokenExpired => condition::UNAUTHORIZED_ACCESS,
         Refusal::MessageLockLost => condition::MESSAGE_LOCK_LOST,
         Refusal::MessageSessionLockLost => condition::MESSAGE_SESSION_LOCK_LOST,
@@ -199,8 +200,10 @@ mod fixed {
 fn text(refusal: &Refusal, context: &RefusalContext<'_>) -> String {
     let (host, path) = (context.host, context.bare_path());
     match refusal {
-        // JS and Java look for "The messaging entity … could not be found." (G-4).
-        Refusal::EntityNotFound => format!("The messaging entity 'sb://{host}/{path}' could not be found."),
+        Refusal::EntityNotFound => entity_not_found(context),
+        Refusal::EntityOfFeature(feature) => {
+            format!("{} {}", entity_not_found(context), not_supported(*feature))
+        }
         // Python and Java look for the beginning (G-5).
         Refusal::Unauthorized(right) => format!(
             "Unauthorized access. '{}' claim(s) are required to perform this operation. \
@@ -262,6 +265,11 @@ fn text(refusal: &Refusal, context: &RefusalContext<'_>) -> String {
         Refusal::ShuttingDown => fixed::SHUTTING_DOWN.into(),
         Refusal::Unreadable => fixed::UNREADABLE.into(),
     }
+}
+
+/// JS and Java look for these words (G-4).
+fn entity_not_found(context: &RefusalContext<'_>) -> String {
+    format!("The messaging entity 'sb://{}/{}' could not be found.", context.host, context.bare_path())
 }
 
 fn not_supported(feature: Feature) -> String {

@@ -105,7 +105,10 @@ impl Connection {
             return Ok(());
         }
         let kind = match attach.role {
-            Role::Sender => LinkKind::Incoming(IncomingLink::new(attach.initial_delivery_count.unwrap_or(0))),
+            Role::Sender => LinkKind::Incoming(IncomingLink::new(
+                attach.initial_delivery_count.unwrap_or(0),
+                attach.rcv_settle_mode,
+            )),
             Role::Receiver => LinkKind::Outgoing(OutgoingLink::new(self.config.first_serial)),
         };
         let remote_handle = attach.handle;
@@ -280,7 +283,7 @@ impl Connection {
                 LinkKind::Outgoing(OutgoingLink::new(self.config.first_serial))
             }
             Role::Receiver => {
-                let mut incoming = IncomingLink::new(0);
+                let mut incoming = IncomingLink::new(0, attach.rcv_settle_mode);
                 incoming.max_message_size = attach.max_message_size.filter(|&size| size > 0);
                 LinkKind::Incoming(incoming)
             }

@@ -15,6 +15,9 @@ impl Connection {
     /// waited to be sent is dropped. A pending attach is refused. Nothing happens if the link is
     /// gone or this end has detached already.
     ///
+    /// A detach that did not close is answered by one that does not either, unless with an error:
+    /// after a closing one the peer would have to attach again, just to close (2.6.6).
+    ///
     /// The end is reported by `Detached { answered: true }` when the peer has answered; if the
     /// peer had detached first, nothing more is reported.
     pub fn detach(&mut self, link: LinkId, error: Option<Error>) {
@@ -25,16 +28,16 @@ impl Connection {
         match state {
             LinkState::AttachPending => self.send_refusal(link, error, false),
             LinkState::AttachSent => {
-                self.send_detach(link, error);
+                self.send_detach(link, true, error);
                 self.set_link_state(link, LinkState::DetachSentEarly { reported: false });
             }
             LinkState::Attached => {
-                self.send_detach(link, error);
+                self.send_detach(link, true, error);
                 self.close_down(link);
                 self.set_link_state(link, LinkState::DetachSent { reported: false });
             }
-            LinkState::DetachReceived => {
-                self.send_detach(link, error);
+            LinkState::DetachReceived { closed } => {
+                self.send_detach(link, closed || error.is_some(), error);
                 self.remove_link(link);
             }
             LinkState::DetachSent { .. } | LinkState::DetachSentEarly { .. } => {}
@@ -60,7 +63,9 @@ impl Connection {
                 );
                 self.push(Event::Detached { link, closed: true, error, answered: true });
             }
-            LinkState::DetachReceived | LinkState::DetachSent { .. } | LinkState::DetachSentEarly { .. } => {}
+            LinkState::DetachReceived { .. }
+            | LinkState::DetachSent { .. }
+            | LinkState::DetachSentEarly { .. } => {}
         }
     }
 
@@ -75,11 +80,11 @@ impl Connection {
         }
     }
 
-    fn send_detach(&mut self, link: LinkId, error: Option<Error>) {
+    fn send_detach(&mut self, link: LinkId, closed: bool, error: Option<Error>) {
         let Some(entry) = self.links.get(link.0) else { return };
         let Some(session) = self.sessions.get_mut(entry.session.0) else { return };
         if let Some(handle) = entry.local_handle {
-            session.write(&mut self.outbox, &Performative::Detach(Detach { handle, closed: true, error }));
+            session.write(&mut self.outbox, &Performative::Detach(Detach { handle, closed, error }));
         }
     }
 
@@ -109,8 +114,8 @@ impl Connection {
             }
             _ => {
                 self.stop_transfers(link);
-                self.set_link_state(link, LinkState::DetachReceived);
                 let Detach { closed, error, .. } = detach;
+                self.set_link_state(link, LinkState::DetachReceived { closed });
                 self.push(Event::Detached { link, closed, error, answered: false });
             }
         }

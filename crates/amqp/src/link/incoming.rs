@@ -8,7 +8,7 @@ use crate::{
     connection::Connection,
     event::{AmqpSessionId, DeliveryRef, LinkId, Parts},
     session::AmqpSessionState,
-    types::{Declared, DeliveryState, Flow, TransactionalState, Transfer},
+    types::{Declared, DeliveryState, Flow, ReceiverSettleMode, TransactionalState, Transfer},
     violation::Violation,
 };
 
@@ -42,7 +42,7 @@ struct Partial {
 }
 
 impl Partial {
-    /// Whether a transfer names this delivery, or none (2.7.5). Some clients tag no delivery.
+    /// Whether a transfer names this delivery, or none (2.7.5).
     fn is_continued_by(&self, transfer: &Transfer) -> bool {
         let same_tag = |tag: &Bytes| self.tag.is_empty() || *tag == self.tag;
         transfer.delivery_id.is_none_or(|id| id == self.id)
@@ -117,6 +117,8 @@ pub(crate) struct IncomingLink {
     pub(crate) auto_credit: Option<u32>,
     pub(crate) max_message_size: Option<u64>,
     pub(crate) parts: Option<Parts>,
+    /// Whether its transfers may ask for it.
+    settles_second: bool,
     partial: Option<Box<Partial>>,
     /// Events of an attach that is not answered yet.
     pub(crate) held: Vec<Event>,
@@ -126,9 +128,10 @@ pub(crate) struct IncomingLink {
 }
 
 impl IncomingLink {
-    pub(crate) fn new(delivery_count: u32) -> Self {
+    pub(crate) fn new(delivery_count: u32, mode: Option<ReceiverSettleMode>) -> Self {
         Self {
             delivery_count,
+            settles_second: mode == Some(ReceiverSettleMode::Second),
             credit: 0,
             over_credit: 0,
             auto_credit: None,
@@ -263,6 +266,9 @@ impl Connection {
             return Ok(());
         }
         let incoming = entry.as_incoming().ok_or(Violation::TransferFromReceiver)?;
+        if transfer.rcv_settle_mode == Some(ReceiverSettleMode::Second) && !incoming.settles_second {
+            return Err(Violation::ReceiverSettleMode);
+        }
         match incoming.partial.take() {
             Some(partial) => {
                 self.reassembly_bytes -= partial.payload.len();
@@ -283,8 +289,13 @@ impl Connection {
         payload: Bytes,
     ) -> Result<(), Violation> {
         let id = transfer.delivery_id.ok_or(Violation::DeliveryIdMissing)?;
-        let tag = transfer.delivery_tag.unwrap_or_default();
         let settled = transfer.settled.unwrap_or(false);
+        let tag = match transfer.delivery_tag {
+            Some(tag) => tag,
+            // Nobody will speak of it again.
+            None if settled || transfer.aborted => Bytes::new(),
+            None => return Err(Violation::DeliveryTagMissing),
+        };
         if !settled && !transfer.aborted {
             self.track_received(session, link, id)?;
         }
@@ -458,10 +469,11 @@ impl Connection {
         if entry.unsettled >= unsettled_max {
             return Err(Violation::TooManyUnsettled);
         }
-        if !session.received.push(id, link, None) {
-            return Err(Violation::DeliveryIdOrder);
+        // Threads of Python's SDK that renew locks give the same id to several requests; all of them
+        // are carried out, and one disposition settles them.
+        if session.received.insert(id, link) {
+            entry.unsettled += 1;
         }
-        entry.unsettled += 1;
         Ok(())
     }
 }

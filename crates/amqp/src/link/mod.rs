@@ -42,8 +42,11 @@ pub(crate) enum LinkState {
     },
     /// Both ends attached.
     Attached,
-    /// The peer detached; the driver has to answer.
-    DetachReceived,
+    /// The peer detached; the driver has to answer. `closed`: for good.
+    DetachReceived {
+        /// What the peer said.
+        closed: bool,
+    },
     /// This end detached; the peer has to answer. `reported`: the driver knows the end already.
     DetachSent {
         /// No event follows.
@@ -87,7 +90,7 @@ impl Link {
 
     /// Whether the driver can still settle deliveries of it.
     pub(crate) fn takes_settlement(&self) -> bool {
-        matches!(self.state, LinkState::Attached | LinkState::DetachReceived)
+        matches!(self.state, LinkState::Attached | LinkState::DetachReceived { .. })
     }
 
     pub(crate) fn as_incoming(&mut self) -> Option<&mut IncomingLink> {

@@ -17,7 +17,7 @@ pub use build::{decode_body_value, encode_value_message};
 pub use header::{Header, decode_header, encode_header};
 pub use map_section::{MapEntries, decode_map_section, encode_map_section, map_section_entries, text_key};
 pub use properties::{Properties, decode_properties, encode_properties, property_field};
-pub use scan::{Sections, scan, scan_head};
+pub use scan::{Sections, misplaced_footer, scan, scan_head};
 
 use crate::Violation;
 

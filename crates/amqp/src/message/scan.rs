@@ -120,6 +120,21 @@ pub fn scan(message: &[u8]) -> Result<Sections> {
     Ok(sections)
 }
 
+/// Where a footer is that has other sections behind it, in a message in which [`scan`] found their
+/// order wrong. Whether the message is in order without it there, another scan has to tell.
+#[must_use]
+pub fn misplaced_footer(message: &[u8]) -> Option<Range<usize>> {
+    let mut at = 0;
+    while at < message.len() {
+        let RawSection { code, range, .. } = section_at(message, at).ok()?;
+        at = range.end;
+        if code == section::FOOTER {
+            return Some(range).filter(|_| at < message.len());
+        }
+    }
+    None
+}
+
 /// Finds the sections before the body in the beginning of a message. `body` goes to the end of
 /// `beginning`; body and footer are not looked at ([`BodyScanner`](super::BodyScanner) does that).
 ///

@@ -174,7 +174,7 @@ fn detach_is_answered_when_the_driver_is_done() {
     server.engine.detach(link, None);
     let performatives = server.performatives();
     assert_eq!(names(&performatives), ["disposition", "detach"]);
-    assert!(matches!(&performatives[1], Performative::Detach(detach) if detach.closed));
+    assert!(matches!(&performatives[1], Performative::Detach(detach) if !detach.closed));
     server.engine.detach(link, None);
     assert!(server.performatives().is_empty());
 }

@@ -244,9 +244,26 @@ fn delivery_rules() {
     let first = Transfer { more: true, ..transfer(0, 0) };
     server.receive(Script::default().transfer(0, first, b"x").transfer(0, transfer(0, 1), b"y"));
     assert_eq!(last_condition(&server.performatives()).as_deref(), Some("amqp:invalid-field"));
+}
+
+/// Some clients' threads share a link without a lock.
+#[test]
+fn delivery_ids_that_do_not_ascend_are_taken_and_settled_once_each() {
     let (mut server, _) = Server::linked(config(), Role::Sender);
-    server.receive(Script::default().transfer(0, transfer(0, 5), b"x").transfer(0, transfer(0, 5), b"y"));
-    assert_eq!(ended_with(&mut server).as_deref(), Some("amqp:invalid-field"));
+    let ids = [5, 5, 4, 9, 5, 7];
+    for id in ids {
+        server.receive(Script::default().transfer(0, transfer(0, id), b"x"));
+    }
+    let arrived: Vec<_> = deliveries(&server.events()).into_iter().map(|(delivery, _)| delivery).collect();
+    assert_eq!(arrived.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), ids);
+    server.engine.settle(&arrived, &accepted(), true);
+    let mut settled = Vec::new();
+    for performative in server.performatives() {
+        let Performative::Disposition(told) = performative else { panic!("{performative:?}") };
+        settled.extend(told.first..=told.last.unwrap_or(told.first));
+    }
+    settled.sort_unstable();
+    assert_eq!(settled, [4, 5, 7, 9]);
 }
 
 #[test]

@@ -167,8 +167,8 @@ fn entry(
         place: if due.is_some() { Place::Scheduled } else { Place::Available },
         message_session: message.message_session.as_ref().map(|id| queue.message_sessions.find_or_create(id)),
         is_deferred: false,
-        // Scheduled for a time that has come counts as scheduled (semantics G-54).
-        was_scheduled: message.scheduled_at.is_some(),
+        // One for a time that has come is an ordinary one (semantics B-47).
+        was_scheduled: due.is_some(),
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) fn get_state(body: Body<'_>) -> Result<ManagementOperation> {
 pub(super) fn set_state(body: Body<'_>) -> Result<ManagementOperation> {
     Ok(ManagementOperation::SetMessageSessionState {
         session: body.message_session()?,
-        state: body.nullable_binary(names::MESSAGE_SESSION_STATE)?,
+        // What Go's client writes for nil, which it documents as clearing the state.
+        state: body.nullable_binary(names::MESSAGE_SESSION_STATE)?.filter(|state| !state.is_empty()),
     })
 }
 

@@ -62,7 +62,7 @@ pub enum ManagementOperation {
     SetMessageSessionState {
         /// The message session.
         session: MessageSessionId,
-        /// The state, perhaps of no bytes; `None` (null) removes it.
+        /// The state; `None` (null, or no bytes) removes it.
         state: Option<Bytes>,
     },
     /// get-message-sessions.

@@ -101,7 +101,13 @@ fn parts<'a>(response: &'a Response<'_>) -> (i32, &'a str, Option<&'static str>,
         Response::Peeked(messages) => ok(peek::messages(messages)),
         Response::Scheduled(numbers) => ok(sequence_numbers::scheduled(numbers)),
         Response::Received(messages) => ok(sequence_numbers::received(messages)),
-        Response::Deleted(0) => (NO_CONTENT, "No messages were deleted.", None, sequence_numbers::deleted(0)),
+        // JS takes 204 for nothing to delete with this condition only.
+        Response::Deleted(0) => (
+            NO_CONTENT,
+            "No messages were deleted.",
+            Some(condition::MESSAGE_NOT_FOUND),
+            sequence_numbers::deleted(0),
+        ),
         Response::Deleted(count) => ok(sequence_numbers::deleted(*count)),
         Response::Done => ok(Map::new()),
         Response::Refused { status, condition, description } => {

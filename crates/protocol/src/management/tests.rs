@@ -129,11 +129,16 @@ mod requests {
     }
 
     #[test]
-    fn a_state_may_be_empty_or_null_but_not_missing() {
+    fn a_state_of_no_bytes_is_none_and_null_is_but_missing_is_an_error() {
         let set = |state: &[(&str, Value)]| {
             operation("set-session-state", &[&[("session-id", Value::string(""))], state].concat())
         };
-        for (value, state) in [(Value::Null, None), (Value::Binary(Bytes::new()), Some(Bytes::new()))] {
+        let bytes = Bytes::from_static(b"x");
+        for (value, state) in [
+            (Value::Null, None),
+            (Value::Binary(Bytes::new()), None),
+            (Value::Binary(bytes.clone()), Some(bytes)),
+        ] {
             assert_eq!(
                 set(&[("session-state", value)]),
                 Ok(ManagementOperation::SetMessageSessionState { session: session(""), state })

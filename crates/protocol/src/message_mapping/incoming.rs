@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use lockstep_amqp::message::{Sections, decode_header, map_section_entries, scan, split_batch, text_key};
+use lockstep_amqp::message::{Sections, decode_header, map_section_entries, split_batch, text_key};
 use lockstep_model::{
     DuplicateKey, IncomingMessage, IncomingMessages, QueueDescription, Refusal, Timestamp, limits,
 };
 use sha2::{Digest, Sha256};
 
-use super::{malformed, raw_properties::RawProperties};
+use super::{footer::with_proper_footer, malformed, raw_properties::RawProperties};
 use crate::{
     message_session_id,
     names::{MESSAGE_FORMAT_BATCH, annotation},
@@ -56,8 +56,9 @@ impl From<&QueueDescription> for DuplicateDetection {
 /// The messages of one delivery from a sender: one, or those of a batch in their order. What an
 /// envelope of a batch holds beside them is left out.
 ///
-/// A message without message-id is given one, 32 hexadecimal digits of `new_message_id`; all
-/// else stays byte by byte as it was sent. Sizes are not checked here.
+/// A message without message-id is given one, 32 hexadecimal digits of `new_message_id`; a footer
+/// before the body goes behind it, and its keys become symbols. All else stays byte by byte as it
+/// was sent. Sizes are not checked here.
 ///
 /// # Errors
 /// `Malformed` for bytes that are no message, `InvalidArgument` for another message-format, for
@@ -93,7 +94,7 @@ pub fn incoming_single(
     context: IncomingContext,
     new_message_id: &mut dyn FnMut() -> [u8; 16],
 ) -> Result<IncomingMessage, Refusal> {
-    let sections = scan(&encoded).map_err(malformed)?;
+    let (encoded, sections) = with_proper_footer(encoded).map_err(malformed)?;
     examine(encoded, &sections, context, new_message_id)
 }
 
@@ -226,6 +227,7 @@ fn read_annotations(section: &[u8]) -> Result<Annotations<'_>, Refusal> {
             }
             annotation::PARTITION_KEY | annotation::VIA_PARTITION_KEY if !is_null => {
                 let text = text_key(value)
+                    .or_else(|| text_in_binary(value))
                     .ok_or(Refusal::InvalidArgument("a partition key (x-opt-partition-key) is a string"))?;
                 check_length(text, "PartitionKey", limits::MESSAGE_SESSION_ID_CHARS_MAX)?;
                 if key == annotation::PARTITION_KEY {
@@ -236,6 +238,15 @@ fn read_annotations(section: &[u8]) -> Result<Annotations<'_>, Refusal> {
         }
     }
     Ok(annotations)
+}
+
+/// A text that was sent as binary: Python's SDK reads strings as bytes, and writes them so when a
+/// received message is sent again (semantics G-13).
+fn text_in_binary(encoded: &[u8]) -> Option<&str> {
+    match encoded {
+        [0xa0, _, bytes @ ..] | [0xb0, _, _, _, _, bytes @ ..] => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    }
 }
 
 /// Equal for equal message-ids, whatever the width in which they were sent; ids of different types

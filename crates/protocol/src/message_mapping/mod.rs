@@ -1,9 +1,11 @@
 //! Messages: what a sender's bytes say to the broker, and what the broker says around them when
 //! it delivers them (wire.md 4.5, 4.6, 5.3).
 //!
-//! The sender's message is stored as it came. The broker's own facts are laid around it at each
-//! delivery; body and footer are never touched, decoded or copied.
+//! The sender's message is stored as it came, but for a footer that is not as AMQP wants it. The
+//! broker's own facts are laid around it at each delivery; body and footer are not touched, decoded
+//! or copied any more.
 
+mod footer;
 mod incoming;
 mod large;
 mod outgoing;

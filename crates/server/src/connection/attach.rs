@@ -11,13 +11,14 @@ use lockstep_model::{
 use lockstep_protocol::{
     attach_intent::{self, AttachIntent, MessageSessionFilterEcho, ReceiveKind},
     attach_reply::{Grant, accept_reply},
+    conditions,
 };
 
 use super::{
     Connection, LINKS_MAX, LinkBinding,
     body_window::BodyWindow,
     receivers::Receiver,
-    request_links::{Node, RequestNode, ResponseNode},
+    request_links::{Node, NodeKey, RequestNode, ResponseNode},
     senders::Sender,
     uploads,
 };
@@ -68,11 +69,17 @@ impl Connection {
                 self.links.insert(link, LinkBinding::Receiver(Box::new(receiver)));
                 Ok(())
             }
+            AttachIntent::CbsRequests | AttachIntent::CbsResponses { .. } if self.has_cbs_link(&intent) => {
+                self.refuse_second_cbs_link(link);
+                Ok(())
+            }
             AttachIntent::CbsRequests => {
+                self.cbs_links.requests = Some(link);
                 self.attach_requests(link, session, attach, Node::Cbs, path);
                 Ok(())
             }
             AttachIntent::CbsResponses { reply_to } => {
+                self.cbs_links.responses = Some(link);
                 self.attach_responses(link, session, attach, Node::Cbs, reply_to, path);
                 Ok(())
             }
@@ -87,6 +94,27 @@ impl Connection {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the connection has the link to `$cbs` that is asked for already.
+    fn has_cbs_link(&self, intent: &AttachIntent) -> bool {
+        let of_requests = matches!(intent, AttachIntent::CbsRequests);
+        let last = if of_requests { self.cbs_links.requests } else { self.cbs_links.responses };
+        // Its number may be that of another link by now.
+        let key = match last.and_then(|link| self.links.get(&link)) {
+            Some(LinkBinding::Requests(node)) if of_requests => Some(node.key()),
+            Some(LinkBinding::Responses(node)) if !of_requests => Some(node.key()),
+            _ => None,
+        };
+        key == Some(NodeKey::Cbs)
+    }
+
+    /// As Service Bus does; Go's client takes it for a link of its own that was left over, and
+    /// makes another connection.
+    fn refuse_second_cbs_link(&mut self, link: LinkId) {
+        let text =
+            "A link to the connection's $cbs node has already been opened. Use it, or detach it first.";
+        self.engine.refuse(link, Error::new("amqp:not-allowed", text));
     }
 
     fn management_node(&self, address: &EntityAddress) -> Result<Node, Refusal> {
@@ -142,11 +170,14 @@ impl Connection {
             ReceiveKind::MessageSession(id) => Some(id.clone()),
             _ => None,
         };
+        let mut wait = None;
         let intent = match kind {
             ReceiveKind::Plain => ReceiveIntent::Plain,
             ReceiveKind::MessageSession(id) => ReceiveIntent::AcceptMessageSession(id),
-            ReceiveKind::NextMessageSession { wait } => {
-                ReceiveIntent::AcceptNextMessageSession { wait: wait.unwrap_or(limits::ACCEPT_WAIT_DEFAULT) }
+            ReceiveKind::NextMessageSession { wait: asked } => {
+                let asked = asked.unwrap_or(limits::ACCEPT_WAIT_DEFAULT);
+                wait = Some(asked);
+                ReceiveIntent::AcceptNextMessageSession { wait: asked }
             }
             ReceiveKind::Browse(id) => ReceiveIntent::BrowseMessageSession(id),
         };
@@ -168,7 +199,7 @@ impl Connection {
         let window = BodyWindow::new(self.window.charge());
         let mut receiver =
             Receiver::new(outgoing, address, path.to_owned(), &attach.name, mode, default_outcome, window);
-        receiver.asked_for = asked_for;
+        (receiver.asked_for, receiver.wait) = (asked_for, wait);
         Ok(receiver)
     }
 
@@ -193,8 +224,11 @@ impl Connection {
     pub(super) fn attach_refused(&mut self, outgoing: OutgoingLinkId, refusal: &Refusal) {
         let Some(&link) = self.by_outgoing.get(&outgoing) else { return };
         let Some(LinkBinding::Receiver(receiver)) = self.links.get(&link) else { return };
-        let (path, asked_for) = (receiver.path.clone(), receiver.asked_for.clone());
-        let error = self.refusal_error(refusal, &path, asked_for.as_ref().map(MessageSessionId::as_str));
+        let (path, asked_for, wait) = (receiver.path.clone(), receiver.asked_for.clone(), receiver.wait);
+        let asked_for = asked_for.as_ref().map(MessageSessionId::as_str);
+        let error = self.in_refusal_context(refusal, &path, asked_for, |context| {
+            conditions::error(refusal, &context.with_wait(wait))
+        });
         self.engine.refuse(link, error);
         self.forget_receiver(link);
     }

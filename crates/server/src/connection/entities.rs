@@ -23,7 +23,7 @@ impl Connection {
         let is_left_out = |name: &String| name.eq_ignore_ascii_case(topic);
         if subscription.is_some() || topics.is_some_and(|topics| topics.iter().any(is_left_out)) {
             // The name alone tells that a later feature was meant.
-            Refusal::NotSupported(Feature::Topics)
+            Refusal::EntityOfFeature(Feature::Topics)
         } else {
             Refusal::EntityNotFound
         }

@@ -8,6 +8,7 @@ mod bounds;
 mod entities;
 mod identity;
 pub(crate) mod idleness;
+mod lost_locks;
 mod management;
 mod outgoing_deliveries;
 mod receivers;
@@ -42,9 +43,10 @@ use self::{
     bounds::Holdings,
     identity::Identity,
     idleness::Idleness,
+    lost_locks::LostLocks,
     receivers::Receiver,
     reply_reads::ReplyReads,
-    request_links::{RequestNode, ResponseNode},
+    request_links::{CbsLinks, RequestNode, ResponseNode},
     requests::{Pending, Requests},
     senders::Sender,
     streams::Streams,
@@ -108,6 +110,8 @@ pub(crate) struct Connection {
     command_bytes: usize,
     /// Receivers of responses, in the order in which they attached.
     response_links: Vec<LinkId>,
+    cbs_links: CbsLinks,
+    lost_locks: LostLocks,
     /// Links that may have something to send.
     ready_links: VecDeque<LinkId>,
     body_waiters: FxHashMap<BodyId, Vec<BodyWaiter>>,
@@ -158,6 +162,8 @@ impl Connection {
             commands: VecDeque::new(),
             command_bytes: 0,
             response_links: Vec::new(),
+            cbs_links: CbsLinks::default(),
+            lost_locks: LostLocks::default(),
             ready_links: VecDeque::new(),
             body_waiters: FxHashMap::default(),
             uploads,
@@ -227,7 +233,8 @@ impl Connection {
             let millis = u64::try_from(end.unix_millis() - self.now.utc.unix_millis()).unwrap_or(0);
             self.now.mono.plus(std::time::Duration::from_millis(millis))
         });
-        [engine, expiry, self.authentication_deadline, self.next_look(), self.next_idle_look()]
+        let lost = self.lost_locks.next_due();
+        [engine, expiry, self.authentication_deadline, lost, self.next_look(), self.next_idle_look()]
             .into_iter()
             .flatten()
             .min()
@@ -242,12 +249,15 @@ impl Connection {
             self.close_unauthenticated();
         }
         self.detach_expired();
+        self.detach_lost();
         self.look();
         self.look_for_idle();
         self.work_off();
     }
 
-    /// The broker stops: every link is detached, then the connection closed. Nothing is counted.
+    /// The broker stops: the connection is closed, and its links with it. (A detach of their own
+    /// would tell clients that connect again by themselves that the links are not to come back.)
+    /// Nothing is counted.
     pub(crate) fn shut_down(&mut self) {
         // Deliveries may have been cut off that are not known of yet.
         self.drain_all_events();
@@ -255,9 +265,7 @@ impl Connection {
             self.part(broker, Departure::Clean);
         }
         let error = Error::new("amqp:connection:forced", "The broker is shutting down.");
-        for (link, _) in self.links.drain() {
-            self.engine.detach(link, Some(error.clone()));
-        }
+        self.links.clear();
         self.by_outgoing.clear();
         self.engine.close(Some(error));
         self.drain_all_events();

@@ -1,6 +1,6 @@
 //! A client's receivers: credit and permits towards the core, deliveries towards the client.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use lockstep_amqp::{
@@ -41,12 +41,16 @@ pub(crate) struct Receiver {
     pub(super) filter_echo: Option<MessageSessionFilterEcho>,
     /// The message session asked for by its id, for the text of a refusal.
     pub(super) asked_for: Option<MessageSessionId>,
+    /// How long the accept of the next message session may wait, for the text of a refusal.
+    pub(super) wait: Option<Duration>,
     /// The attach was granted; deliveries may be sent.
     pub(crate) open: bool,
     /// The link is in `ready_links`.
     ready: bool,
     /// The client asked to detach, or the core ended the link: nothing is sent any more.
     pub(crate) ending: bool,
+    /// The core ended the link, and its detach is still to come.
+    lost: bool,
     /// The client's credit as the engine last reported it, less what was sent since.
     credit: u32,
     /// The client asks to use its credit up.
@@ -100,9 +104,11 @@ impl Receiver {
             mode,
             filter_echo: None,
             asked_for: None,
+            wait: None,
             open: false,
             ready: false,
             ending: false,
+            lost: false,
             credit: 0,
             drain: false,
             drained: false,
@@ -521,6 +527,9 @@ impl Connection {
     /// The client detached, or its AMQP session ended (`answer` is false then).
     pub(super) fn receiver_detached(&mut self, link: LinkId, answer: bool) {
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
+        if answer && receiver.lost {
+            return self.end_detached(link, None);
+        }
         let was_ending = std::mem::replace(&mut receiver.ending, true);
         self.end_stream(link);
         let Some(LinkBinding::Receiver(receiver)) = self.links.get_mut(&link) else { return };
@@ -542,7 +551,19 @@ impl Connection {
             // What did not reach the wire goes back, as far as the core has not taken it back itself.
             self.commands.extend(receiver.last_sent());
             self.commands.extend(receiver.unsent(0));
+            // Who detached already gets the answer at once.
+            if cause == Some(Refusal::MessageSessionLockLost)
+                && !std::mem::replace(&mut receiver.ending, true)
+            {
+                receiver.lost = true;
+                return self.lock_was_lost(link, outgoing);
+            }
         }
+        self.end_detached(link, cause);
+    }
+
+    /// The core's end of the link is gone: its own follows.
+    pub(super) fn end_detached(&mut self, link: LinkId, cause: Option<Refusal>) {
         let error = match (self.links.get_mut(&link), cause) {
             (Some(LinkBinding::Receiver(receiver)), Some(refusal)) => {
                 let path = receiver.path.clone();

@@ -37,6 +37,13 @@ pub(crate) enum NodeKey {
     Management(EntityId),
 }
 
+/// The last links to `$cbs` that were attached, of which a connection has one of each at a time.
+#[derive(Debug, Default)]
+pub(super) struct CbsLinks {
+    pub(super) requests: Option<LinkId>,
+    pub(super) responses: Option<LinkId>,
+}
+
 impl Node {
     /// Largest request that the node takes, in bytes.
     pub(super) fn request_size_bytes_max(&self) -> u64 {

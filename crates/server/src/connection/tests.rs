@@ -436,11 +436,14 @@ fn while_memory_is_used_up_attaches_are_refused() {
 #[test]
 fn topics_that_the_configuration_asked_for_are_refused_by_name() {
     let world = World::new();
-    let error = world.connect("PLAIN", ROOT).attach(attach(Role::Sender, "Events")).expect_err("no topics");
-    assert_eq!(error.condition.as_str(), "amqp:not-implemented");
-    let error =
-        world.connect("PLAIN", ROOT).attach(attach(Role::Sender, "other")).expect_err("no such entity");
-    assert_eq!(error.condition.as_str(), "amqp:not-found");
+    for (address, named) in [("Events", true), ("any/Subscriptions/one", true), ("other", false)] {
+        let error =
+            world.connect("PLAIN", ROOT).attach(attach(Role::Sender, address)).expect_err("no such entity");
+        assert_eq!(error.condition.as_str(), "amqp:not-found");
+        let text = error.description.expect("a text");
+        assert!(text.starts_with("The messaging entity"), "{text}");
+        assert_eq!(text.contains("Topics, subscriptions and rules are not supported"), named, "{text}");
+    }
 }
 
 /// The socket of a peer that sent its last bytes and went: writes fail before the bytes are announced.

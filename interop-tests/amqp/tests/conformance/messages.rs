@@ -22,6 +22,7 @@ checks![conformance_message_format:
     a_message_id_of_every_type_is_carried,
     long_forms_of_sections_mean_the_same,
     sections_out_of_order_are_rejected,
+    a_footer_goes_behind_the_body_and_gets_symbols_for_keys,
 ];
 
 fn section(out: &mut BytesMut, code: u8, value: &Value) {
@@ -210,7 +211,7 @@ fn sections_out_of_order_are_rejected(s: &Scenario) -> Outcome {
         vec![properties(), (0x72, empty.clone()), data("x")],
         vec![(0x74, empty.clone()), properties(), data("x")],
         vec![properties(), data("x"), (0x74, empty.clone())],
-        vec![properties(), (0x78, empty.clone()), data("x")],
+        vec![properties(), (0x78, empty.clone()), data("x"), (0x78, empty.clone())],
         vec![properties(), (0x77, Value::Null), (0x77, Value::Null)],
         vec![properties(), data("x"), (0x76, Value::List(vec![]))],
         vec![(0x73, empty), data("x")],
@@ -227,5 +228,16 @@ fn sections_out_of_order_are_rejected(s: &Scenario) -> Outcome {
         assert_eq!((told.first, told.settled), (id, true));
         assert_eq!(error.condition.as_str(), "amqp:decode-error", "case {id}");
     }
+    Ok(())
+}
+
+/// 3.2, 3.2.10: as rhea and Java's SDK write it, and as it has to be.
+fn a_footer_goes_behind_the_body_and_gets_symbols_for_keys(s: &Scenario) -> Outcome {
+    let mut raw = begun(s)?;
+    let values = [("checksum", Value::string("12ab")), ("parts", Value::Int(3))];
+    let symbols = annotations(&values.clone().map(|(key, value)| (Value::symbol(key), value)));
+    let sent = sections(&[properties(), (0x78, map(&values)), data("x")]);
+    let came = round_trip(&mut raw, s, &sent)?;
+    assert_eq!(bare(&came)?, sections(&[properties(), data("x"), (0x78, symbols)]));
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! Transfers (2.6.12 to 2.6.14, 2.7.5, 2.8.7).
 
 use bytes::Bytes;
-use lockstep_amqp::types::{DeliveryState, Outcome as Terminal, ReceiverSettleMode, Role, Transfer};
-use lockstep_interop_amqp::{Outcome, receive_and_delete, text_message};
+use lockstep_amqp::types::{Attach, DeliveryState, Outcome as Terminal, ReceiverSettleMode, Role, Transfer};
+use lockstep_interop_amqp::{Outcome, receive_and_delete, sender, text_message};
 
+use crate::links::detach;
 use crate::suite::Scenario;
 use crate::{
     attached, begun, checks, close_condition, complete, first_frame, next_detach, next_disposition,
@@ -18,8 +19,10 @@ checks![conformance_transfers:
     a_frame_that_contradicts_the_first_of_its_delivery_detaches_the_link,
     the_payload_of_an_aborting_frame_is_ignored,
     a_tag_of_more_than_32_bytes_ends_the_connection,
-    a_delivery_without_tag_and_format_is_taken,
+    a_delivery_with_an_empty_tag_and_without_a_format_is_taken,
+    an_unsettled_delivery_without_a_tag_detaches_the_link,
     a_resumed_delivery_is_stored_like_any_other,
+    a_transfer_asks_for_rcv_settle_mode_second_on_a_link_of_that_mode_only,
     both_rcv_settle_modes_of_a_transfer_are_settled_first,
 ];
 
@@ -146,11 +149,28 @@ fn a_tag_of_more_than_32_bytes_ends_the_connection(s: &Scenario) -> Outcome {
     Ok(())
 }
 
-/// 2.7.5 delivery-tag, message-format
-fn a_delivery_without_tag_and_format_is_taken(s: &Scenario) -> Outcome {
+/// 2.7.5 delivery-tag
+fn an_unsettled_delivery_without_a_tag_detaches_the_link(s: &Scenario) -> Outcome {
     let mut raw = begun(s)?;
     sending(&mut raw, 0, "s", s.queue())?;
-    let bare = Transfer { delivery_id: Some(0), ..Transfer::default() };
+    let untagged = Transfer { delivery_tag: None, ..first_frame(0, 0) };
+    raw.transfer(0, &untagged, &text_message("m", None))?;
+    assert_eq!(next_detach(&mut raw)?, "amqp:invalid-field");
+    raw.frame(0, detach(true))?;
+    // Of a settled one nobody speaks again.
+    sending(&mut raw, 0, "s", s.queue())?;
+    let settled = Transfer { delivery_tag: None, settled: Some(true), ..first_frame(0, 1) };
+    raw.transfer(0, &settled, &text_message("settled", None))?;
+    receiving(&mut raw, 1, "r", s.queue(), 1)?;
+    assert!(next_transfer(&mut raw)?.1.ends_with(b"settled"));
+    complete(&mut raw, 0, 0)
+}
+
+/// 2.7.5 delivery-tag, message-format
+fn a_delivery_with_an_empty_tag_and_without_a_format_is_taken(s: &Scenario) -> Outcome {
+    let mut raw = begun(s)?;
+    sending(&mut raw, 0, "s", s.queue())?;
+    let bare = Transfer { delivery_id: Some(0), delivery_tag: Some(Bytes::new()), ..Transfer::default() };
     raw.transfer(0, &bare, &text_message("m", None))?;
     assert_eq!(next_disposition(&mut raw)?.state, Some(DeliveryState::Outcome(Terminal::Accepted)));
     receiving(&mut raw, 1, "r", s.queue(), 1)?;
@@ -170,10 +190,37 @@ fn a_resumed_delivery_is_stored_like_any_other(s: &Scenario) -> Outcome {
     complete(&mut raw, 0, 0)
 }
 
+/// 2.7.5 rcv-settle-mode
+fn a_transfer_asks_for_rcv_settle_mode_second_on_a_link_of_that_mode_only(s: &Scenario) -> Outcome {
+    let mut raw = begun(s)?;
+    for (mode, condition) in [
+        (None, "amqp:invalid-field"),
+        (Some(ReceiverSettleMode::First), "amqp:invalid-field"),
+        (Some(ReceiverSettleMode::Second), ""),
+    ] {
+        attached(&mut raw, 0, Attach { rcv_settle_mode: mode, ..sender("s", s.queue()) })?;
+        let second = Transfer {
+            rcv_settle_mode: Some(ReceiverSettleMode::Second),
+            aborted: condition.is_empty(),
+            ..first_frame(0, 0)
+        };
+        raw.transfer(0, &second, &text_message("m", None))?;
+        if condition.is_empty() {
+            raw.frame(0, detach(true))?;
+        }
+        assert_eq!(next_detach(&mut raw)?, condition, "{mode:?}");
+        if !condition.is_empty() {
+            raw.frame(0, detach(true))?;
+        }
+    }
+    Ok(())
+}
+
 /// 2.7.5 rcv-settle-mode: what the broker receives it settles with its outcome.
 fn both_rcv_settle_modes_of_a_transfer_are_settled_first(s: &Scenario) -> Outcome {
     let mut raw = begun(s)?;
-    sending(&mut raw, 0, "s", s.queue())?;
+    let mode = Some(ReceiverSettleMode::Second);
+    attached(&mut raw, 0, Attach { rcv_settle_mode: mode, ..sender("s", s.queue()) })?;
     for (id, mode) in [(0, ReceiverSettleMode::First), (1, ReceiverSettleMode::Second)] {
         let transfer = Transfer { rcv_settle_mode: Some(mode), ..first_frame(0, id) };
         raw.transfer(0, &transfer, &text_message("m", None))?;

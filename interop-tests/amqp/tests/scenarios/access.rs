@@ -25,6 +25,7 @@ scenarios![
     a_token_put_anew_keeps_its_links,
     an_unknown_queue_is_not_found_quickly,
     a_malformed_put_token_request_is_answered,
+    a_connection_has_one_pair_of_links_to_cbs,
 ];
 
 const UNAUTHORIZED: &str = "amqp:unauthorized-access";
@@ -287,4 +288,32 @@ fn a_malformed_put_token_request_is_answered(s: &Scenario) -> Outcome {
     let text = refused.err().map(|failed| failed.to_string()).unwrap_or_default();
     assert!(text.contains(&format!("{:?}", CloseReason::SaslFailed)), "{text}");
     Ok(())
+}
+
+/// Go's client takes `amqp:not-allowed` for links of its own that were left over.
+fn a_connection_has_one_pair_of_links_to_cbs(s: &Scenario) -> Outcome {
+    let mut client = s.broker().connect_as(Login::anonymous())?;
+    let (requests, _) = client.attach(sender("requests", "$cbs"))?;
+    let (responses, _) = client.attach(receiver("responses", "$cbs"))?;
+    for second in [sender("another", "$cbs"), receiver("another", "$cbs")] {
+        let (condition, text) = client.refused(second)?;
+        assert_eq!(condition, "amqp:not-allowed");
+        assert!(text.contains("$cbs node has already been opened"), "{text}");
+    }
+    // When they have gone there is room for others, and other connections have their own.
+    for link in [requests, responses] {
+        client.detach(link)?;
+    }
+    // In another order, so that their numbers are each other's.
+    let (responses, _) = client.attach(receiver("responses", "$cbs"))?;
+    let (requests, _) = client.attach(sender("requests", "$cbs"))?;
+    for link in [requests, responses] {
+        client.detach(link)?;
+    }
+    client.put_token(&audience(s.queue()), &token(s, "root", s.queue(), 60))?.ok()?;
+    let mut other = s.broker().connect_as(Login::anonymous())?;
+    other.put_token(&audience(s.queue()), &token(s, "root", s.queue(), 60))?.ok()?;
+    send_and_receive(&mut client, s.queue())?;
+    other.close()?;
+    client.close()
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     Event,
     tests::support::*,
-    types::{ReceiverSettleMode, Role, Transfer},
+    types::{Attach, ReceiverSettleMode, Role, Transfer},
 };
 
 fn first() -> Transfer {
@@ -68,11 +68,30 @@ fn nothing_of_an_aborted_delivery_is_kept() {
     }
 }
 
-/// 2.7.5 delivery-tag and message-format: left out on a first frame they are empty and 0.
+/// 2.7.5 delivery-tag: an unsettled delivery has one; of a settled one nobody speaks again.
 #[test]
-fn a_delivery_without_tag_and_format_is_taken() {
+fn an_unsettled_delivery_without_a_tag_detaches_the_link() {
+    for (settled, aborted) in [(None, false), (Some(false), false), (Some(true), false), (None, true)] {
+        let (mut server, _) = Server::linked(config(), Role::Sender);
+        let untagged = Transfer { delivery_tag: None, settled, aborted, ..transfer(0, 0) };
+        server.receive(Script::default().transfer(0, untagged, b"x"));
+        let performatives = server.performatives();
+        if settled == Some(true) || aborted {
+            assert!(!names(&performatives).contains(&"detach"), "{performatives:?}");
+            assert_eq!(deliveries(&server.events()).len(), usize::from(!aborted));
+        } else {
+            assert_eq!(names(&performatives), ["detach"]);
+            assert_eq!(last_condition(&performatives).as_deref(), Some("amqp:invalid-field"));
+            assert!(deliveries(&server.events()).is_empty());
+        }
+    }
+}
+
+/// 2.7.5 message-format: left out on a first frame it is 0. A tag may have no bytes.
+#[test]
+fn a_delivery_with_an_empty_tag_and_without_a_format_is_taken() {
     let (mut server, _) = Server::linked(config(), Role::Sender);
-    let bare = Transfer { handle: 0, delivery_id: Some(0), ..Transfer::default() };
+    let bare = Transfer { delivery_tag: Some(Bytes::new()), message_format: None, ..transfer(0, 0) };
     server.receive(Script::default().transfer(0, bare, b"x"));
     let events = server.events();
     assert!(
@@ -81,15 +100,39 @@ fn a_delivery_without_tag_and_format_is_taken() {
     );
 }
 
-/// 2.7.5 rcv-settle-mode: whether a disposition is settled says what its sender waits for.
+/// 2.7.5 rcv-settle-mode: second only where the link has it, whether its attach is answered or
+/// not. Otherwise it changes nothing: whether a disposition is settled says what its sender waits
+/// for.
 #[test]
-fn the_rcv_settle_mode_of_a_transfer_is_not_looked_at() {
-    for mode in [ReceiverSettleMode::First, ReceiverSettleMode::Second] {
-        let (mut server, _) = Server::linked(config(), Role::Sender);
-        let marked = Transfer { rcv_settle_mode: Some(mode), ..transfer(0, 0) };
-        server.receive(Script::default().transfer(0, marked, b"x"));
-        assert_eq!(deliveries(&server.events()).len(), 1);
-        assert!(server.performatives().is_empty());
+fn a_transfer_asks_for_rcv_settle_mode_second_on_a_link_of_that_mode_only() {
+    use ReceiverSettleMode::{First, Second};
+    for (of_link, of_transfer, taken) in [
+        (None, First, true),
+        (None, Second, false),
+        (Some(First), Second, false),
+        (Some(Second), First, true),
+        (Some(Second), Second, true),
+    ] {
+        for answered in [true, false] {
+            let mut server = Server::begun(config());
+            let marked = Transfer { rcv_settle_mode: Some(of_transfer), ..transfer(0, 0) };
+            let link = server.attach(Attach { rcv_settle_mode: of_link, ..attach(Role::Sender, "link", 0) });
+            if answered {
+                server.engine.accept(link, reply());
+                server.performatives();
+            }
+            server.receive(Script::default().transfer(0, marked, b"x"));
+            if !answered {
+                server.engine.accept(link, reply());
+            }
+            let what = (of_link, of_transfer, answered);
+            let performatives = server.performatives();
+            assert_eq!(!names(&performatives).contains(&"detach"), taken, "{what:?}");
+            assert_eq!(deliveries(&server.events()).len(), usize::from(taken), "{what:?}");
+            if !taken {
+                assert_eq!(last_condition(&performatives).as_deref(), Some("amqp:invalid-field"));
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of messages that are sent.
 
 use super::*;
+use crate::names::MESSAGE_FORMAT_BATCH;
 
 #[test]
 fn a_message_with_an_id_is_stored_byte_by_byte() {
@@ -42,6 +43,43 @@ fn a_message_of_nothing_is_given_an_id() {
     let stored = Parts::decode(&receive(Bytes::new()).expect("good").encoded);
     assert_eq!(stored.properties.expect("properties").message_id, Some(Value::string(GENERATED)));
     assert!(stored.rest.is_empty());
+}
+
+/// rhea writes the footer before the body, Java's SDK gives it keys that are strings.
+#[test]
+fn a_footer_is_put_behind_the_body_and_its_keys_become_symbols() {
+    let footer = |map: &Map| {
+        let mut out = BytesMut::new();
+        put_map(&mut out, section::FOOTER, Some(map));
+        out.to_vec()
+    };
+    let long = "k".repeat(300);
+    let values = [("one", Value::string("first")), (&*long, Value::Ulong(7)), ("", Value::string("third"))];
+    let (as_strings, as_symbols) = (footer(&strings(&values)), footer(&symbols(&values)));
+    let body = [data(b"one"), data(b"two")].concat();
+    let with = |parts: &[&[u8]]| {
+        Parts { properties: Some(with_id()), rest: parts.concat(), ..Parts::default() }.encode()
+    };
+    let expected = with(&[&body, &as_symbols]);
+    for sent in [&as_strings, &as_symbols] {
+        for parts in [[&body, sent], [sent, &body]] {
+            let stored = receive(with(&[parts[0], parts[1]])).expect("good");
+            assert_eq!(stored, IncomingMessage { encoded: expected.clone(), ..IncomingMessage::default() });
+        }
+    }
+    let batch = encode_batch(&[with(&[&as_strings, &body])]);
+    let stored = incoming(batch, MESSAGE_FORMAT_BATCH, CONTEXT, &mut || [0; 16]).expect("good");
+    assert_eq!(stored[0].encoded, expected);
+
+    // Without a body, with other keys, or no map at all: as it came.
+    let others = vec![(Value::Ulong(1), Value::Null), (Value::string("ü"), Value::Null)];
+    let no_map_inside = [0x00, 0x53, section::FOOTER, 0xc1, 2, 1, 0xa1];
+    for kept in [with(&[&as_symbols]), with(&[&body, &footer(&others)]), with(&[&body, &no_map_inside])] {
+        assert_eq!(receive(kept.clone()).expect("good").encoded, kept);
+    }
+    for refused in [with(&[&as_symbols, &body, &as_symbols]), with(&[&as_symbols, &as_symbols])] {
+        assert!(matches!(receive(refused), Err(Refusal::Malformed(_))));
+    }
 }
 
 #[test]
@@ -280,5 +318,27 @@ fn other_message_formats_are_refused() {
     for format in [1, 0x8001_3701] {
         let refused = incoming(Bytes::new(), format, CONTEXT, &mut || [0; 16]);
         assert!(matches!(refused, Err(Refusal::InvalidArgument(_))));
+    }
+}
+
+#[test]
+fn a_partition_key_is_a_text_even_as_binary() {
+    let with = |key: Value| {
+        let annotations = Some(symbols(&[("x-opt-partition-key", key)]));
+        receive(
+            Parts { message_annotations: annotations, properties: Some(with_id()), ..Parts::default() }
+                .encode(),
+        )
+    };
+    let long = "ä".repeat(128);
+    for text in ["", "key", &long] {
+        for key in [Value::string(text), Value::Binary(Bytes::copy_from_slice(text.as_bytes()))] {
+            assert_eq!(with(key).expect("good").partition_key.as_deref(), Some(text));
+        }
+    }
+    assert_eq!(with(Value::Null).expect("none").partition_key, None);
+    assert!(matches!(with(Value::Binary("k".repeat(129).into())), Err(Refusal::IdTooLong { .. })));
+    for wrong in [Value::Binary(Bytes::from_static(&[0xff])), Value::Int(1)] {
+        assert!(matches!(with(wrong), Err(Refusal::InvalidArgument(_))));
     }
 }

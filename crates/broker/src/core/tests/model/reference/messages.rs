@@ -102,7 +102,7 @@ impl Reference {
                 count: 0,
                 properties: PropertyOverlay::new(),
                 is_deferred: false,
-                was_scheduled: message.scheduled_at.is_some(),
+                was_scheduled: due.is_some(),
                 place: if due.is_some() { Place::Scheduled } else { Place::New(commit) },
             });
         }

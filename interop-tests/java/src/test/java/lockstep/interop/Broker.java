@@ -69,6 +69,15 @@ public final class Broker implements AutoCloseable {
         launch();
     }
 
+    /** SIGTERM, and the same broker again once it has gone in order. */
+    public void stopAndStartAgain() throws IOException, InterruptedException {
+        process.destroy();
+        if (!process.waitFor(STOP_DEADLINE_S, TimeUnit.SECONDS)) {
+            throw new IllegalStateException("the broker did not end in time after SIGTERM\n" + logTail());
+        }
+        launch();
+    }
+
     /** The broker that all scenarios of a client share; each scenario has a queue of its own. */
     public static Broker of(String client) throws IOException, InterruptedException {
         synchronized (SHARED) {
