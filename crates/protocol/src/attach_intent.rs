@@ -159,6 +159,7 @@ fn client_sender(attach: &Attach, target: &Target) -> Result<AttachIntent, Refus
     };
     match (address.node, address.sub_queue) {
         (NodeKind::Management, _) => Ok(AttachIntent::ManagementRequests { address }),
+        _ if asks_for_a_topic(&target.capabilities) => Err(Refusal::EntityOfFeature(Feature::Topics)),
         (NodeKind::Messages, SubQueue::Main) => Ok(AttachIntent::Send { address }),
         (NodeKind::Messages, _) => Err(Refusal::SendToSubQueue),
     }
@@ -176,6 +177,10 @@ fn client_receiver(attach: &Attach, source: &Source) -> Result<AttachIntent, Ref
         }
         Node::Entity(address) => address,
     };
+    // Also of durable subscribers, which ask for more that is not there.
+    if asks_for_a_topic(&source.capabilities) {
+        return Err(Refusal::EntityOfFeature(Feature::Topics));
+    }
     let copies =
         source.distribution_mode.as_ref().is_some_and(|mode| mode.as_str() == names::DISTRIBUTION_MODE_COPY);
     if copies {
@@ -206,6 +211,11 @@ fn client_receiver(attach: &Attach, source: &Source) -> Result<AttachIntent, Ref
         Some((None, echo)) => (ReceiveKind::NextMessageSession { wait: wait(attach) }, Some(echo)),
     };
     Ok(AttachIntent::Receive { address, mode, kind, filter_echo })
+}
+
+/// Whether the terminus has to be a topic: a queue of that name must not be taken for it.
+fn asks_for_a_topic(capabilities: &[Symbol]) -> bool {
+    capabilities.iter().any(|capability| capability.as_str() == names::CAPABILITY_TOPIC)
 }
 
 enum Node {

@@ -107,6 +107,8 @@ pub mod filter {
 
 /// distribution-mode of a source that browses.
 pub const DISTRIBUTION_MODE_COPY: &str = "copy";
+/// Capability of a terminus that has to be a topic (AMQP's JMS mapping).
+pub const CAPABILITY_TOPIC: &str = "topic";
 
 /// message-format of a batch of messages.
 pub const MESSAGE_FORMAT_BATCH: u32 = 0x8001_3700;

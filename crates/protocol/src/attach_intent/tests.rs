@@ -345,6 +345,25 @@ fn sub_queues_cannot_be_sent_to_and_impossible_names_are_not_found() {
 }
 
 #[test]
+fn whoever_asks_for_a_topic_is_given_no_queue() {
+    let topics = Err(Refusal::EntityOfFeature(lockstep_model::Feature::Topics));
+    let mut subscriber = receiver("orders", &[]);
+    let source = subscriber.source.as_mut().expect("a source");
+    source.capabilities = vec![Symbol::new("topic")];
+    assert_eq!(attach_intent(&subscriber), topics);
+    // A durable one, as JMS has it.
+    subscriber.source.as_mut().expect("a source").distribution_mode = Some(Symbol::new("copy"));
+    assert_eq!(attach_intent(&subscriber), topics);
+    let mut publisher = sender(Value::string("orders"));
+    let Some(TargetTerminus::Target(target)) = &mut publisher.target else { panic!("a target") };
+    target.capabilities = vec![Symbol::new("topic")];
+    assert_eq!(attach_intent(&publisher), topics);
+    let Some(TargetTerminus::Target(target)) = &mut publisher.target else { panic!("a target") };
+    target.capabilities = vec![Symbol::new("queue")];
+    assert!(attach_intent(&publisher).is_ok());
+}
+
+#[test]
 fn copying_receivers_are_refused_rather_than_given_locks() {
     let mut attach = receiver("q", &[]);
     attach.source.as_mut().expect("a source").distribution_mode = Some(Symbol::new("copy"));

@@ -16,6 +16,7 @@ import jakarta.jms.MessageProducer;
 import jakarta.jms.QueueBrowser;
 import jakarta.jms.Session;
 import jakarta.jms.TextMessage;
+import jakarta.jms.Topic;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
@@ -334,6 +335,21 @@ class JmsExpectationScenarios {
             for (String selector : List.of("color = 'red'", "JMSXGroupID = 'x'", "JMSPriority > 5")) {
                 Jms.refused(() -> session.createConsumer(session.createQueue(queue), selector), "not supported by this version");
             }
+            Jms.send(session, queue, null, "one");
+            assertEquals(List.of("one"), Jms.texts(Jms.consumer(session, queue), 1));
+        }
+    }
+
+    @Test
+    void jms_topics_are_refused_by_name() throws Exception {
+        String queue = "jms_topics_are_refused_by_name";
+        try (Connection connection = Jms.connect("jms.clientID=subscriber");
+                Session session = connection.createSession()) {
+            // A queue of that name is no topic.
+            Topic topic = session.createTopic(queue);
+            Jms.refused(() -> session.createConsumer(topic), "Topics, subscriptions and rules are not supported");
+            Jms.refused(() -> session.createDurableSubscriber(topic, "s"), "Topics, subscriptions and rules are not supported");
+            Jms.refused(() -> session.createProducer(topic), "Topics, subscriptions and rules are not supported");
             Jms.send(session, queue, null, "one");
             assertEquals(List.of("one"), Jms.texts(Jms.consumer(session, queue), 1));
         }
