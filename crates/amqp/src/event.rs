@@ -72,6 +72,10 @@ pub struct AttachReply {
     pub max_message_size: Option<u64>,
     /// Reports large deliveries in parts; `None` keeps each until it is whole.
     pub parts: Option<Parts>,
+    /// Deliveries may have the id of one of the link that is not settled yet: each is reported, and
+    /// one disposition settles them. Only for links on which an outcome says nothing of a delivery
+    /// but that it came.
+    pub takes_repeated_ids: bool,
     /// Link properties.
     pub properties: Option<Fields>,
     /// Capabilities.

@@ -83,6 +83,10 @@ pub enum Violation {
     /// A transfer on a link whose sender is the other end (2.6.12).
     #[error("transfer on a link on which the peer is the receiver")]
     TransferFromReceiver,
+    /// The delivery-id of a delivery that is not settled yet (2.6.12). Others that do not ascend are
+    /// taken.
+    #[error("the delivery-id is that of another delivery of the session, which is not settled yet")]
+    DeliveryIdInUse,
     /// The first transfer of a delivery has no delivery-id (2.7.5).
     #[error("the first transfer of a delivery must have a delivery-id")]
     DeliveryIdMissing,
@@ -151,7 +155,8 @@ impl Violation {
             | Self::WindowViolated
             | Self::HandleInUse
             | Self::HandleUnattached
-            | Self::TransferFromReceiver => Scope::AmqpSession,
+            | Self::TransferFromReceiver
+            | Self::DeliveryIdInUse => Scope::AmqpSession,
             Self::DeliveryIdMissing
             | Self::DeliveryTagMissing
             | Self::ReceiverSettleMode
@@ -177,6 +182,7 @@ impl Violation {
             | Self::HandleOverMax => "amqp:connection:framing-error",
             Self::Decode | Self::NestingTooDeep | Self::UnknownPerformative => "amqp:decode-error",
             Self::InvalidField
+            | Self::DeliveryIdInUse
             | Self::DeliveryIdMissing
             | Self::DeliveryTagMissing
             | Self::ReceiverSettleMode

@@ -71,6 +71,8 @@ pub fn accept_reply(attach: &Attach, grant: Grant<'_>) -> AttachReply {
         }
         Grant::Requests { max_message_size_bytes } => {
             reply.max_message_size = Some(max_message_size_bytes);
+            // Of threads of Python's SDK that renew locks. The response tells what came of a request.
+            reply.takes_repeated_ids = true;
         }
         Grant::Responses => {}
     }

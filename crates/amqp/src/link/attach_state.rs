@@ -163,6 +163,7 @@ impl Connection {
         if let LinkKind::Incoming(incoming) = &mut entry.kind {
             incoming.max_message_size = reply.max_message_size.filter(|&size| size > 0);
             incoming.parts = reply.parts;
+            incoming.takes_repeated_ids = reply.takes_repeated_ids;
         }
         let answer = Attach {
             name: entry.name.clone(),

@@ -117,8 +117,10 @@ pub(crate) struct IncomingLink {
     pub(crate) auto_credit: Option<u32>,
     pub(crate) max_message_size: Option<u64>,
     pub(crate) parts: Option<Parts>,
-    /// Whether its transfers may ask for it.
+    /// Whether its transfers may ask for rcv-settle-mode second.
     settles_second: bool,
+    /// See [`AttachReply`](crate::AttachReply).
+    pub(crate) takes_repeated_ids: bool,
     partial: Option<Box<Partial>>,
     /// Events of an attach that is not answered yet.
     pub(crate) held: Vec<Event>,
@@ -132,6 +134,7 @@ impl IncomingLink {
         Self {
             delivery_count,
             settles_second: mode == Some(ReceiverSettleMode::Second),
+            takes_repeated_ids: false,
             credit: 0,
             over_credit: 0,
             auto_credit: None,
@@ -469,11 +472,13 @@ impl Connection {
         if entry.unsettled >= unsettled_max {
             return Err(Violation::TooManyUnsettled);
         }
-        // Threads of Python's SDK that renew locks give the same id to several requests; all of them
-        // are carried out, and one disposition settles them.
         if session.received.insert(id, link) {
             entry.unsettled += 1;
+            return Ok(());
         }
-        Ok(())
+        // The outcome of the one would be told for the other.
+        let repeats = session.received.get(id).is_some_and(|other| other.link == link);
+        let takes_repeated_ids = entry.as_incoming().is_some_and(|incoming| incoming.takes_repeated_ids);
+        if repeats && takes_repeated_ids { Ok(()) } else { Err(Violation::DeliveryIdInUse) }
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::support::*;
 use crate::{
-    CloseReason, Connection, Event, OPEN_DEADLINE_US, SaslCode, Time,
+    AttachReply, CloseReason, Connection, Event, OPEN_DEADLINE_US, SaslCode, Time,
     codec::{self, Frame, FrameKind},
     types::{Performative, Role, SaslFrame, SaslInit, Transfer},
 };
@@ -244,12 +244,39 @@ fn delivery_rules() {
     let first = Transfer { more: true, ..transfer(0, 0) };
     server.receive(Script::default().transfer(0, first, b"x").transfer(0, transfer(0, 1), b"y"));
     assert_eq!(last_condition(&server.performatives()).as_deref(), Some("amqp:invalid-field"));
+    let (mut server, _) = Server::linked(config(), Role::Sender);
+    server.receive(Script::default().transfer(0, transfer(0, 5), b"x").transfer(0, transfer(0, 5), b"y"));
+    assert_eq!(ended_with(&mut server).as_deref(), Some("amqp:invalid-field"));
 }
 
-/// Some clients' threads share a link without a lock.
+fn linked_with_repeated_ids() -> Server {
+    let mut server = Server::begun(config());
+    let link = server.attach(attach(Role::Sender, "requests", 0));
+    server.engine.accept(link, AttachReply { takes_repeated_ids: true, ..reply() });
+    server.performatives();
+    server
+}
+
+/// Each has an outcome of its own; one that repeats an unsettled one of another link has none.
+#[test]
+fn delivery_ids_need_not_ascend_but_another_links_are_taken_nowhere() {
+    let (mut server, _) = Server::linked(config(), Role::Sender);
+    for id in [5, 4, 9, 7] {
+        server.receive(Script::default().transfer(0, transfer(0, id), b"x"));
+    }
+    assert_eq!(deliveries(&server.events()).len(), 4);
+    assert!(server.performatives().is_empty());
+    let mut server = linked_with_repeated_ids();
+    let other = server.attach(attach(Role::Sender, "messages", 1));
+    server.engine.accept(other, reply());
+    server.receive(Script::default().transfer(0, transfer(1, 5), b"x").transfer(0, transfer(0, 5), b"y"));
+    assert_eq!(ended_with(&mut server).as_deref(), Some("amqp:invalid-field"));
+}
+
+/// Some clients' threads share a link for requests without a lock.
 #[test]
 fn delivery_ids_that_do_not_ascend_are_taken_and_settled_once_each() {
-    let (mut server, _) = Server::linked(config(), Role::Sender);
+    let mut server = linked_with_repeated_ids();
     let ids = [5, 5, 4, 9, 5, 7];
     for id in ids {
         server.receive(Script::default().transfer(0, transfer(0, id), b"x"));
